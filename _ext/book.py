@@ -1,0 +1,154 @@
+"""What this book adds to Sphinx.
+
+- A cell that begins with `#| export` loses that line on the page and gets a
+  caption that links to the module it goes to.
+- Pictures get the alt text that their cell stored beside them.
+- Exercise solutions and drawing code fold away, each with its own prompt.
+- Lines that begin with ✓ (assertions that passed) look like what they are.
+- MathJax and the fonts are served from the book, not from another host.
+"""
+import json
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from docutils import nodes
+
+EXPORT = re.compile(r"#\| export\s*\n")
+FOLDED = {
+    "solution": ("hide-cell", "Show the solution", "Hide the solution"),
+    "hide-input": ("hide-input", "Show the drawing code",
+                   "Hide the drawing code"),
+}
+ASSETS = [    # package, its folder, folder of _static, what: no more than needed
+    ("sphinx-mathjax-offline", "static/mathjax", "mathjax",
+     ["tex-chtml.js", "output/chtml/fonts/woff-v2"]),
+    ("font_source_sans_pro", "files", "fonts",
+     ["SourceSansPro-Regular.otf", "SourceSansPro-It.otf",
+      "SourceSansPro-Semibold.otf", "SourceSansPro-SemiboldIt.otf",
+      "LICENSE.txt"]),
+]
+
+
+def edit_notebook(app, docname, source):
+    """Prepare a chapter before it is parsed."""
+    if not str(app.env.doc2path(docname)).endswith(".ipynb"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            edit_cell(cell)
+    source[0] = json.dumps(notebook)
+
+
+def edit_cell(cell):
+    metadata, code = cell["metadata"], "".join(cell["source"])
+    tags = metadata.setdefault("tags", [])
+    if EXPORT.match(code):
+        cell["source"] = EXPORT.sub("", code, count=1)
+        tags.append("export")
+    for tag, (kind, show, hide) in FOLDED.items():
+        if tag in tags:
+            tags += [kind] if kind not in tags else []
+            metadata["mystnb"] = {"code_prompt_show": show,
+                                  "code_prompt_hide": hide}
+            break
+    outputs = cell["outputs"]
+    cell["outputs"] = [part for output in outputs for part in split(output)]
+    metadata["alts"] = [output["metadata"].get("image/png", {}).get("alt", "")
+                        for output in outputs
+                        if "image/png" in output.get("data", {})]
+
+
+def split(output):
+    """One printed text → its runs of ✓ lines and of other lines."""
+    if output.get("name") != "stdout":
+        return [output]
+    runs = []
+    for line in "".join(output["text"]).splitlines(keepends=True):
+        # an indented line belongs to the line above it
+        kind = runs[-1][0] if runs and line[0] == " " else line[0] == "✓"
+        if runs and runs[-1][0] == kind:
+            runs[-1][1] += line
+        else:
+            runs.append([kind, line])
+    return [{**output, "text": text} for _, text in runs]
+
+
+def edit_page(app, document):
+    """After parsing: alt texts and the class of check lines."""
+    for cell in document.findall(nodes.container):
+        if cell.get("nb_element") != "cell_code":
+            continue
+        alts = cell["cell_metadata"].get("alts", [])
+        for image, alt in zip(cell.findall(nodes.image), alts):
+            image["alt"] = alt
+            image["classes"].append("figure")
+        for text in cell.findall(nodes.literal_block):
+            if "stream" in text["classes"] and text.astext()[:1] == "✓":
+                text["classes"].append("check")
+
+
+def add_captions(app, document, docname):
+    """Say above an exported cell where its code goes."""
+    name = docname.rpartition("/")[2][3:]
+    for cell in document.findall(nodes.container):
+        if "tag_export" in cell["classes"]:
+            uri = app.builder.get_relative_uri(docname, "api")
+            anchor = nodes.make_id(f"gpt2.{name}")
+            file = nodes.literal(text=f"gpt2/{name}.py")
+            link = nodes.reference("", "", file, internal=True,
+                                   refuri=f"{uri}#{anchor}")
+            caption = nodes.paragraph("", "exported to ", link,
+                                      classes=["export-caption"])
+            cell.children[0].insert(0, caption)
+
+
+def plain_docstring(app, what, name, obj, options, lines):
+    """Docstrings are written for `help()`: `x` is code, | and * are letters."""
+    if what == "module":            # a chapter's title: the page has it already
+        lines.clear()
+    if what == "property":          # napoleon takes "word: word" for a type
+        lines.insert(0, "")
+    for i, line in enumerate(lines):
+        parts = re.split(r"`+([^`]+)`+", line)
+        parts[::2] = [re.sub(r"([\\*|]|_(?!\w))", r"\\\1", text)
+                      for text in parts[::2]]
+        parts[1::2] = [f"``{code}``" for code in parts[1::2]]
+        lines[i] = "".join(parts)
+
+
+def copy_assets(app, error):
+    """Put what pages load from installed packages into the book itself."""
+    if error or app.builder.format != "html":
+        return
+    for package, folder, target, names in ASSETS:
+        source = Path(find_spec(package).origin).parent / folder
+        for name in names:
+            place = Path(app.outdir, "_static", target, name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if (source / name).is_dir():
+                shutil.copytree(source / name, place, dirs_exist_ok=True)
+            else:
+                shutil.copy(source / name, place)
+
+
+def without_thebe(app, config):
+    """Jupyter Book always loads sphinx-thebe, whose scripts name another host
+    and are declared twice; pages of this book have no use for it."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [each for each in listeners if not
+                        each.handler.__module__.startswith("sphinx_thebe")]
+    app.registry.css_files[:] = [each for each in app.registry.css_files
+                                 if "thebe" not in each[0]]
+
+
+def setup(app):
+    app.connect("config-inited", without_thebe)
+    app.connect("source-read", edit_notebook)
+    app.connect("doctree-read", edit_page)
+    app.connect("doctree-resolved", add_captions)
+    app.connect("autodoc-process-docstring", plain_docstring, priority=400)
+    app.connect("build-finished", copy_assets)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

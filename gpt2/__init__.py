@@ -1,0 +1,24 @@
+"""GPT-2, exactly as the chapters of the book define it.
+
+Every module is exported from the chapter of the same name. Importing the
+package imports torch and nothing heavier.
+"""
+from gpt2.attention import Attention
+from gpt2.block import TransformerBlock
+from gpt2.config import (PRESETS, GPT2Config, config_from_dict,
+                         config_to_dict, count_parameters, flops_per_token,
+                         load_config, memory_bytes, save_config)
+from gpt2.conv1d import Conv1D
+from gpt2.embeddings import position_ids
+from gpt2.feed_forward import FeedForward, gelu_new
+from gpt2.kv_cache import KVCache
+from gpt2.model import GPT2, GPT2Output, next_token_loss
+from gpt2.tokenizer import Tokenizer
+
+__all__ = [
+    "Attention", "Conv1D", "FeedForward", "GPT2", "GPT2Config", "GPT2Output",
+    "KVCache", "PRESETS", "Tokenizer", "TransformerBlock", "config_from_dict",
+    "config_to_dict", "count_parameters", "flops_per_token", "gelu_new",
+    "load_config", "memory_bytes", "next_token_loss", "position_ids",
+    "save_config",
+]

@@ -1,0 +1,4 @@
+"""The drawings of the book: one module a chapter, one function a picture.
+
+Chapters import them; `gpt2` never does.
+"""

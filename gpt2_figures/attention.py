@@ -1,0 +1,506 @@
+"""Pictures of chapter 06: attention."""
+import json
+from dataclasses import dataclass
+from html import escape
+from string import Template
+
+from matplotlib.patches import Polygon, Rectangle
+
+from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,
+                                canvas, heatmap, picture, tint)
+
+
+def filing_cabinet(words: list[str], shares, reader: int = -1) -> Picture:
+    """One query against all keys: how much of each folder is taken out.
+
+    words: the tokens; shares: one weight a token, summing to 1.
+    """
+    words = [word.strip() for word in words]
+    shares = [float(s) for s in shares]
+    n, step = len(words), 2.95
+    height = n * step + 5.4
+    fig, ax = canvas(height=height / 10)
+    blank(ax, 56, height)
+    top = n * step + 0.6
+    _headings(ax, height - 1.4, ((7, "note", "query", "query"),
+                                 (20.5, "labels", "keys", "key"),
+                                 (33, "share taken", "softmax", "attention"),
+                                 (50.4, "answer", "blend of values", "value")))
+    _sticky_note(ax, 1, top / 2 - 5, words[reader])
+    for i, (word, share) in enumerate(zip(words, shares)):
+        y = top - (i + 1) * step + 0.3
+        _folder(ax, y, word, share)
+    _blend(ax, words, shares, top, step)
+    order = sorted(range(n), key=lambda i: -shares[i])
+    read = ", ".join(f"{words[i]} {shares[i]:.0%}" for i in order[:4])
+    return picture(fig, f"A cabinet with {n} folders, one a token. The note,"
+                        f" the query of “{words[reader]}”, is compared with"
+                        f" every label, a key. The answer is a blend of the"
+                        f" contents, the values: {read}, and little of the"
+                        " rest.")
+
+
+def _headings(ax, y, columns):
+    for x, text, name, color in columns:
+        ax.text(x, y, text, ha="center", va="center", fontsize=11.5,
+                fontweight="semibold", color=COLORS[color])
+        ax.text(x, y - 2, name, ha="center", va="center", fontsize=10.5,
+                color=COLORS["muted"])
+
+
+def _sticky_note(ax, x, y, word):
+    """A square of paper with one corner turned up, and an arrow from it."""
+    side, fold = 11.4, 2.4
+    ax.add_patch(Polygon(
+        [(x, y), (x + side - fold, y), (x + side, y + fold),
+         (x + side, y + side), (x, y + side)], facecolor=tint("query", 0.82),
+        edgecolor=COLORS["query"], linewidth=LINE * 0.8, joinstyle="round"))
+    ax.add_patch(Polygon(
+        [(x + side - fold, y), (x + side, y + fold),
+         (x + side - fold, y + fold)], facecolor=tint("query", 0.5),
+        edgecolor=COLORS["query"], linewidth=LINE * 0.8, joinstyle="round"))
+    ax.text(x + side / 2, y + side / 2 + 0.6, f"the query of\n“{word}”",
+            size=11, ha="center", va="center", linespacing=1.5)
+    for end in (-0.9, 0, 0.9):
+        arrow(ax, (x + side + 0.2, y + side / 2 + end),
+              (x + side + 3.4, y + side / 2 + 6 * end), "query")
+
+
+def _folder(ax, y, word, share):
+    """A folder: its label (key), and how much of it is taken (share)."""
+    box(ax, 16.2, y, 8.8, 2.35, word, "key", size=11, radius=0.5)
+    x, width = 25.6, 9.6
+    ax.add_patch(Rectangle((x, y + 0.3), width, 1.75, linewidth=0,
+                           facecolor=tint("line", 0.55)))
+    ax.add_patch(Rectangle((x, y + 0.3), width * share, 1.75, linewidth=0,
+                           facecolor=COLORS["attention"]))
+    ax.text(x + width + 3.5, y + 1.2, f"{share:.0%}", ha="right",
+            va="center", fontsize=10.5,
+            fontweight="semibold" if share >= 0.05 else "normal",
+            color=COLORS["ink" if share >= 0.05 else "muted"])
+
+
+def _blend(ax, words, shares, top, step):
+    """Bands from the folders into one stacked bar, as thick as the shares."""
+    x0, x1, width, full = 39.6, 46.6, 7.6, top * 0.72
+    y = (top + full) / 2
+    for i, share in enumerate(shares):
+        middle, end = top - i * step - step / 2 + 0.1, y - share * full
+        start = min(1.7, max(share * full, 0.12)) / 2
+        shade = tint("value", 0.25 if share >= 0.2 else 0.5
+                     if share >= 0.1 else 0.7)
+        ax.add_patch(Polygon(_band(x0, x1, middle + start, middle - start,
+                                   y, end), facecolor=shade, alpha=0.55,
+                             linewidth=0))
+        ax.add_patch(Rectangle((x1, end), width, y - end, facecolor=shade,
+                               edgecolor="white", linewidth=0.8))
+        if share >= 0.05:
+            ax.text(x1 + width / 2, (y + end) / 2, words[i], ha="center",
+                    va="center", fontsize=10.5)
+        y = end
+    ax.add_patch(Rectangle((x1, y), width, full, facecolor="none",
+                           edgecolor=COLORS["value"], linewidth=LINE))
+
+
+def _band(x0, x1, a_top, a_bottom, b_top, b_bottom, n=24):
+    """The outline of a smooth band between two vertical edges."""
+    def curve(start, end):
+        for i in range(n + 1):
+            t = i / n
+            smooth = t * t * (3 - 2 * t)
+            yield x0 + (x1 - x0) * t, start + (end - start) * smooth
+    return [*curve(a_top, b_top), *reversed([*curve(a_bottom, b_bottom)])]
+
+
+def four_matrices(words: list[str], scores, weights, mixed) -> Picture:
+    """Scores, masked scores, weights, blend: every number of a small run.
+
+    scores, weights: (T, T), the scores before masking; mixed: (T, n).
+    """
+    words = [word.strip() for word in words]
+    T = len(words)
+    fig, axes = canvas(height=5.9, rows=2, columns=2)
+    fig.get_layout_engine().set(wspace=0.06, hspace=0.05)
+    top = max(abs(float(s)) for row in scores for s in row)
+    keys = dict(rows=words, columns=words)
+    heatmap(axes[0, 0], scores, "diverging", vmin=-top, vmax=top, **keys)
+    axes[0, 0].set_title("1  scores  q·k / √D")
+    seen = [[float(scores[i][j]) if j <= i else 0.0 for j in range(T)]
+            for i in range(T)]
+    heatmap(axes[0, 1], seen, "diverging", vmin=-top, vmax=top, **keys)
+    heatmap(axes[1, 0], weights, "attention", vmin=0, vmax=1, **keys)
+    for i in range(T):
+        for j in range(T):
+            _number(axes[0, 0], j, i, _minus(scores[i][j]),
+                    _is_dark(scores[i][j], top))
+            if j > i:
+                for ax in axes[0, 1], axes[1, 0]:
+                    ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1,
+                                           linewidth=0, zorder=3,
+                                           facecolor=tint("line", 0.35)))
+            _number(axes[0, 1], j, i, _minus(seen[i][j]) if j <= i else "−∞",
+                    _is_dark(seen[i][j], top))
+            _number(axes[1, 0], j, i, f"{float(weights[i][j]):.2f}"
+                    if j <= i else "0", j <= i and float(weights[i][j]) > 0.4)
+    axes[0, 1].set_title("2  the future masked")
+    axes[1, 0].set_title("3  softmax by rows")
+    heatmap(axes[1, 1], mixed, "diverging", rows=words)
+    peak = max(abs(float(x)) for row in mixed for x in row)
+    for i, row in enumerate(mixed):
+        for j, x in enumerate(row):
+            _number(axes[1, 1], j, i, _minus(x), _is_dark(x, peak))
+    axes[1, 1].set_xticks(range(len(mixed[0])),
+                          [f"{i + 1}" for i in range(len(mixed[0]))])
+    axes[1, 1].set_title("4  blend of values")
+    axes[1, 1].set_xlabel(f"first {len(mixed[0])} of D numbers", fontsize=10.5)
+    return picture(fig, f"Four {T} by {T} matrices for the first {T} tokens:"
+                        " scores; the same with every entry right of the"
+                        " diagonal replaced by minus infinity; the weights,"
+                        " whose rows sum to 1 and are 0 right of the"
+                        " diagonal; and the rows of blended values.")
+
+
+def _minus(x) -> str:
+    """One decimal, with a real minus sign, and no minus before 0.0."""
+    text = f"{float(x):.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", "−")
+
+
+def _is_dark(x, peak) -> bool:
+    """Whether white text reads better on the diverging colour of x."""
+    share = float(x) / peak
+    return share > 0.5 or share < -0.85
+
+
+def _number(ax, x, y, text, dark):
+    ax.text(x, y, text, ha="center", va="center", fontsize=9.5, zorder=4,
+            color="white" if dark else COLORS["ink"])
+
+
+def saturation(widths: list[int], read: dict, gradient: dict,
+               n_keys: int) -> Picture:
+    """Keys that a query effectively reads, and the gradient, by head width.
+
+    read, gradient: {True (with 1/√D), False (without): one value a width}.
+    """
+    fig, axes = canvas(height=2.9, columns=2)
+    for ax, data, title in ((axes[0], read, f"Keys read, of {n_keys}"),
+                            (axes[1], gradient, "Gradient to the scores")):
+        for scaled, color, text in ((True, "right", "with 1/√D"),
+                                    (False, "wrong", "without")):
+            ax.plot(widths, data[scaled], color=COLORS[color], marker="o",
+                    markersize=5, linestyle="-" if scaled else "--")
+            at, shift, side = -1, (2, -15), "right"
+            if not scaled:
+                at, shift, side = ((2, (8, 4), "left") if ax is axes[0] else
+                                   (3, (-9, -6), "right"))
+            ax.annotate(text, (widths[at], data[scaled][at]), xytext=shift,
+                        textcoords="offset points", fontsize=10.5, ha=side,
+                        color=COLORS[color])
+        ax.set_xscale("log", base=4)
+        ax.set_xticks(widths, [str(w) for w in widths])
+        ax.set_xlabel("head width D")
+        ax.set_title(title)
+        ax.grid(axis="y")
+    axes[0].set_ylim(0, None)
+    axes[1].set_yscale("log")
+    axes[1].set_ylim(1e-4, 1)
+    for ax in axes:
+        ax.minorticks_off()
+    return picture(fig, "Two charts over the head width D. With 1/√D a query"
+                        " of random numbers reads about 40 of 64 keys at"
+                        " every width and its gradient stays level. Without"
+                        " it, wide heads read one key only and the gradient"
+                        " falls a thousandfold.")
+
+
+def heads(source, right, wrong) -> Picture:
+    """How (T, C) becomes H heads of (T, D), and how the wrong view mixes it.
+
+    source: (T, C, 2) of (token, head) pairs; right, wrong: (H, T, D, 2).
+    """
+    H, T, D = len(right), len(right[0]), len(right[0][0])
+    shades = [tint("attention", 0.82 - 0.78 * h / (H - 1)) for h in range(H)]
+    fig, ax = canvas(height=4.45)
+    blank(ax, 56, 44.5)
+    cell = 2.5
+
+    def grid(x, y, rows):
+        for i, row in enumerate(rows):
+            for j, (token, head) in enumerate(row):
+                head = int(head)
+                ax.add_patch(Rectangle(
+                    (x + j * cell, y - (i + 1) * cell), cell, cell,
+                    facecolor=shades[head], edgecolor="white", linewidth=1.2))
+                ax.text(x + (j + 0.5) * cell, y - (i + 0.5) * cell,
+                        f"{int(token) + 1}", ha="center", va="center",
+                        fontsize=10, color="white" if head > H / 2 - 0.5
+                        else COLORS["ink"])
+
+    def label(x, y, text, color="ink", size=11, **kwargs):
+        ax.text(x, y, text, ha="center", va="center", fontsize=size,
+                color=COLORS[color], **kwargs)
+
+    width, tall = H * D * cell, T * cell
+    left, middle = 1.0, 22.5
+    grid(left, middle + tall / 2, source)
+    label(left + width / 2, middle + tall / 2 + 4.2, "q  (T, C)",
+          fontweight="semibold")
+    label(left + width / 2, middle + tall / 2 + 1.6, "a row = a token",
+          "muted", 10.5)
+    label(left + width / 2, middle - tall / 2 - 1.8, "shade = head",
+          "muted", 10.5)
+    label(left + width / 2, middle - tall / 2 - 4.2, "number = token",
+          "muted", 10.5)
+    x0 = 26.0
+    for top, blocks, title, color, code in (
+            (37.6, right, "split_heads", "right",
+             "view(T, H, D), then transpose"),
+            (14.4, wrong, "the wrong view", "wrong", "view(H, T, D)")):
+        label(x0 + 14.6, top + 5.0, title, color, 11.5, fontweight="semibold")
+        label(x0 + 14.6, top + 2.4, code, "muted", 10.5)
+        for h, block in enumerate(blocks):
+            x = x0 + h * (D * cell + 4.9)
+            grid(x, top, block)
+            label(x + D * cell / 2, top - tall - 1.6, f"head {h + 1}",
+                  size=10.5)
+            ax.add_patch(Rectangle((x, top - tall), D * cell, tall,
+                                   facecolor="none", linewidth=LINE,
+                                   edgecolor=COLORS[color]))
+        arrow(ax, (left + width + 0.8, middle + (1 if top > 30 else -1) * 2),
+              (x0 - 1.2, top - tall / 2), color)
+    return picture(fig, f"A matrix of {T} tokens by {H} heads of {D} numbers."
+                        " split_heads cuts it into columns: each head holds"
+                        " its own numbers of all tokens. The wrong view cuts"
+                        " it into rows: a head then holds all numbers of a"
+                        " few tokens, and of the other tokens nothing.")
+
+
+def leak(scores, curves: dict) -> Picture:
+    """Weight on a future token against its score: −10,000 against −∞.
+
+    curves: {name of the number format: weights}.
+    """
+    fig, ax = canvas(height=2.9)
+    style = {"float32": ("query", "-"), "float16": ("key", (0, (5, 2))),
+             "bfloat16": ("attention", (0, (1.5, 1.5)))}
+    for name, weights in curves.items():
+        color, line = style[name]
+        ax.plot(scores, weights, color=COLORS[color], linestyle=line,
+                label=f"−10⁴, {name}")
+    ax.plot(scores, [0] * len(scores), color=COLORS["right"],
+            label="−∞, all three", zorder=1)
+    ax.set(xlabel="score of the hidden future token",
+           ylabel="weight it receives", ylim=(-0.04, 1.06),
+           xlim=(scores[0], scores[-1]))
+    ax.set_xticks([9900, 9950, 10000, 10050, 10100],
+                  ["9,900", "9,950", "10,000", "10,050", "10,100"])
+    ax.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    ax.set_title("Where a mask of −10,000 leaks")
+    ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.72), fontsize=10.5,
+              frameon=False, borderpad=0)
+    return picture(fig, "Weight on a masked future token against its score."
+                        " With a mask of −10,000 it jumps from 0 to 100%"
+                        " where the score passes about 10,000, in float32,"
+                        " float16 and bfloat16. With −∞ it stays 0.")
+
+
+def maps(words: list[str], weights) -> Picture:
+    """Attention weights of every head, rows = queries, columns = keys.
+
+    weights: (H, T, T).
+    """
+    words, columns = [word.strip() for word in words], 3
+    rows = -(-(len(weights) + 1) // columns)
+    fig, axes = canvas(height=2.02 * rows + 0.25, rows=rows, columns=columns)
+    fig.get_layout_engine().set(wspace=0.015, hspace=0.02, w_pad=0.02)
+    cells = list(axes.flat)
+    for h, (ax, weight) in enumerate(zip(cells, weights)):
+        first = h % columns == 0
+        last = h + columns >= len(weights)
+        heatmap(ax, weight, "attention", vmin=0, vmax=1,
+                rows=words if first else None)
+        _below_diagonal(ax, len(words))
+        if last:
+            ax.set_xticks(range(len(words)), words, rotation=90, ha="center",
+                          rotation_mode="default")
+        ax.tick_params(labelsize=9, pad=1)
+        ax.set_title(f"head {h + 1}", fontsize=10.5, pad=3)
+    for ax in cells[len(weights):]:
+        ax.axis("off")
+    cells[len(weights)].text(
+        0.04, 0.5, "row: who reads\ncolumn: who is read\n\n"
+        "white: 0%\ndark: 100%\nevery row: 100%", va="center",
+        fontsize=10.5, color=COLORS["muted"], linespacing=1.45,
+        transform=cells[len(weights)].transAxes)
+    return picture(fig, f"Attention maps of {len(weights)} heads for the"
+                        f" {len(words)} tokens of the running sentence. Every"
+                        " map is a lower triangle; each head has its own"
+                        " pattern of dark squares.")
+
+
+def _below_diagonal(ax, n):
+    """A thin staircase: the border between what may be read and what not."""
+    xs, ys = [-0.5], [-0.5]
+    for i in range(n):
+        xs += [i + 0.5, i + 0.5]
+        ys += [i - 0.5, i + 0.5]
+    ax.plot(xs, ys, color=COLORS["line"], linewidth=0.9)
+    ax.set(xlim=(-0.6, n - 0.4), ylim=(n - 0.4, -0.6))
+
+
+def memory(lengths: list[int], explicit, fused) -> Picture:
+    """Megabytes kept for the backward pass, both paths, by length."""
+    fig, ax = canvas(height=3.0)
+    for values, color, text, line, offset in (
+            (explicit, "attention", "written out: grows with T²", "--",
+             (-12, 3)),
+            (fused, "right", "fused: grows with T", "-", (0, -34))):
+        ax.plot(lengths, values, color=COLORS[color], marker="o",
+                markersize=5, linestyle=line)
+        ax.annotate(text, (lengths[-1], values[-1]), xytext=offset,
+                    textcoords="offset points", ha="right", va="center",
+                    color=COLORS[color], fontsize=11)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(lengths, [f"{n:,}" for n in lengths])
+    ax.minorticks_off()
+    ax.set_yticks([1, 10, 100, 1000], ["1 MB", "10 MB", "100 MB", "1 GB"])
+    ax.grid(axis="y")
+    ax.set_xlabel("length T, in tokens")
+    ax.set_title("Kept for the backward pass, one layer")
+    return picture(fig, "Memory kept for the backward pass by one attention"
+                        " layer against the length, on logarithmic axes. The"
+                        " written-out formula grows with the square of the"
+                        " length, the fused kernel in proportion to it.")
+
+
+def faults(names: list[str], changes: list[float]) -> Picture:
+    """How far each fault moves the logits, as bars.
+
+    changes: largest change of a logit over the spread of the right logits;
+    0 where nothing moved.
+    """
+    fig, ax = canvas(height=0.33 * len(names) + 0.95)
+    places = range(len(names), 0, -1)
+    ax.barh(places, changes, color=[COLORS["wrong"] if c else COLORS["right"]
+                                    for c in changes], height=0.62)
+    for y, change in zip(places, changes):
+        ax.text(change + 0.06, y, f"{change:.1f}" if change else
+                "no change", va="center", fontsize=10.5,
+                color=COLORS["ink" if change else "right"])
+    ax.set_yticks(list(places), names)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_xlim(0, max(changes) * 1.14)
+    ax.set_xlabel("largest change of a logit, in standard deviations")
+    return picture(fig, "Bars: how far each mistake moves the logits of a"
+                        " two-layer model, in standard deviations. Every one"
+                        " moves them clearly, except a mask of −10,000,"
+                        " which moves nothing here.")
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A small page within the page; `alt` says in words what it shows."""
+    html: str
+    alt: str
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/html": self.html, "text/plain": f"Viewer: {self.alt}"}
+
+
+# Plain HTML that is right as it stands: one head, one reader. The script adds
+# the choice. Colours are transparent purple over whatever the page has.
+PAGE = Template("""<div id="head-viewer" class="hv">
+<style>
+.hv { border: 1px solid #8886; border-radius: .5rem; padding: .8rem 1rem; }
+html[data-theme] div.cell_output .text_html:has(> .hv) {
+  background: none !important; color: inherit !important; padding: 0; }
+.hv p { margin: .3rem 0; }
+.hv-row { display: flex; flex-wrap: wrap; gap: .3rem; margin: .4rem 0 .7rem; }
+.hv button { font: inherit; color: inherit; background: none; cursor: pointer;
+  border: 1px solid #8888; border-radius: .4rem; padding: .25rem .55rem;
+  line-height: 1.25; min-width: 2.6rem; min-height: 2.2rem; }
+.hv-heads button { min-width: 2rem; padding: .2rem; }
+.hv small { display: block; font-size: .8rem; }
+.hv button[aria-pressed=true] { outline: 2px solid #2f6db5;
+  outline-offset: 1px; }
+.hv button:disabled { opacity: .4; border-style: dashed; }
+</style>
+<p>Head <span class="hv-head">$head</span></p>
+<div class="hv-row hv-heads" role="group" aria-label="head"></div>
+<p>Who reads? <span class="hv-hint">The token with the blue frame.</span></p>
+<div class="hv-row hv-words" role="group" aria-label="tokens">$words</div>
+<p class="hv-says" aria-live="polite">$says</p>
+<script>
+(function () {
+  const root = document.getElementById("head-viewer");
+  const words = $names, maps = $maps;
+  const find = name => root.querySelector(".hv-" + name);
+  const chips = [...find("words").children];
+  let head = $start, reader = words.length - 1;
+  find("hint").textContent = "Choose a token.";
+  const tabs = maps.map((_, h) => {
+    const tab = document.createElement("button");
+    tab.textContent = h + 1;
+    tab.setAttribute("aria-label", "head " + (h + 1));
+    tab.onclick = () => { head = h; show(); };
+    find("heads").append(tab);
+    return tab;
+  });
+  chips.forEach((chip, i) => {
+    chip.onclick = () => { reader = i; show(); };
+    chip.onpointerenter = event => {
+      if (event.pointerType === "mouse") { reader = i; show(); }
+    };
+  });
+  function show() {
+    const row = maps[head][reader];
+    find("head").textContent = head + 1;
+    tabs.forEach((tab, h) => tab.setAttribute("aria-pressed", h === head));
+    chips.forEach((chip, i) => {
+      const share = i <= reader ? row[i] : 0;
+      chip.style.background = "rgba(140, 95, 200, " + share / 105 + ")";
+      chip.style.opacity = i <= reader ? 1 : 0.4;
+      chip.setAttribute("aria-pressed", i === reader);
+      chip.lastElementChild.textContent = i <= reader ? share + "%" : "–";
+    });
+    const best = row.map((share, i) => [share, i]).sort((a, b) => b[0] - a[0])
+      .slice(0, 3).filter(pair => pair[0] > 0)
+      .map(pair => words[pair[1]] + " " + pair[0] + "%");
+    find("says").textContent = "In head " + (head + 1) + ", “" + words[reader]
+      + "” reads " + best.join(", ") + ".";
+  }
+  show();
+})();
+</script>
+</div>""")
+
+
+def head_viewer(words: list[str], weights, head: int = 2) -> Viewer:
+    """Choose a head and a reader, see whom it reads, in percent.
+
+    weights: (H, T, T). `head` is the one shown at first (from 0).
+    """
+    words = [word.strip() for word in words]
+    shares = [[[round(100 * float(w)) for w in row[:i + 1]]
+               for i, row in enumerate(rows)] for rows in weights]
+    row = shares[head][-1]
+    chips = "\n".join(
+        f'<button style="background: rgba(140, 95, 200, {share / 105:.2f})"'
+        f' aria-pressed="{str(i == len(words) - 1).lower()}">'
+        f"{escape(word)}<small>{share}%</small></button>"
+        for i, (word, share) in enumerate(zip(words, row)))
+    best = sorted(zip(row, words), key=lambda pair: -pair[0])[:3]
+    says = (f"In head {head + 1}, “{escape(words[-1])}” reads "
+            + ", ".join(f"{escape(word)} {share}%" for share, word in best)
+            + ".")
+    data = {"names": words, "maps": shares}
+    data = {name: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            .replace("</", "<\\/") for name, value in data.items()}
+    html = PAGE.substitute(head=head + 1, start=head, words=chips, says=says,
+                           **data)
+    return Viewer(html, "the tokens of the sentence as buttons. Choose a head"
+                        " and a token: the others are shaded by the share"
+                        " that it takes from them.")

@@ -1,0 +1,164 @@
+"""Pictures of chapter 08: the feed-forward layer and its activation."""
+from collections.abc import Mapping, Sequence
+
+from matplotlib.patches import Polygon
+
+from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, canvas,
+                                diverging, picture, tint)
+
+
+def _strip(ax, x, middle, width, height, values, peak):
+    """A vector as a column of coloured cells, centred on `middle`."""
+    values = [[float(v)] for v in values]
+    low, high = middle - height / 2, middle + height / 2
+    ax.imshow(values, cmap=diverging(), vmin=-peak, vmax=peak, zorder=3,
+              extent=(x, x + width, low, high), interpolation="nearest",
+              aspect="auto")
+    ax.plot([x, x + width, x + width, x, x], [low, low, high, high, low],
+            color=COLORS["ink"], linewidth=LINE * 0.6, zorder=4)
+
+
+def wide_and_back(x, hidden, gated, out, word: str) -> Picture:
+    """One position through the layer. Each argument: its vector, real values."""
+    fig, ax = canvas(height=3.55)
+    blank(ax, 56, 35.5)
+    middle, short, tall, w = 19, 7, 28, 2.6
+    places = (4, 21, 32.4, 49.4)
+    for place, vector, height in zip(places, (x, hidden, gated, out),
+                                     (short, tall, tall, short)):
+        step = max(1, len(vector) // (16 if height == short else 64))
+        scale = hidden if height == tall else vector     # one for both sides
+        _strip(ax, place, middle, w, height, vector[::step],
+               max(abs(v) for v in scale[::step]))
+        ax.text(place + w / 2, 2.4, f"{len(vector):,}", ha="center",
+                va="center", fontsize=10.5)
+    for left, right, h0, h1, name in ((places[0], places[1], short, tall, "c_fc"),
+                                      (places[2], places[3], tall, short,
+                                       "c_proj")):
+        a, b = left + w + 0.7, right - 0.7
+        ax.add_patch(Polygon(
+            [(a, middle - h0 / 2), (a, middle + h0 / 2), (b, middle + h1 / 2),
+             (b, middle - h1 / 2)], closed=True, edgecolor="none",
+            facecolor=tint("feed_forward", 0.82)))
+        ax.text((a + b) / 2, middle, name, ha="center", va="center",
+                fontsize=12, fontweight="semibold",
+                color=COLORS["feed_forward"])
+    gap = places[1] + w, places[2]
+    arrow(ax, (gap[0] + 1, middle), (gap[1] - 1, middle), "feed_forward")
+    ax.text(sum(gap) / 2, middle + 1.9, "GELU", ha="center", va="center",
+            fontsize=12, fontweight="semibold", color=COLORS["feed_forward"])
+    for place, label in ((places[0], f"“{word}”\nin"),
+                         (places[3], f"“{word}”\nout")):
+        ax.text(place + w / 2, middle + short / 2 + 3, label, ha="center",
+                va="center", fontsize=10.5, linespacing=1.15)
+    ax.text(28, 34.4, "orange: below zero     white: zero     blue: above",
+            ha="center", va="center", fontsize=9.5, color=COLORS["muted"])
+    return picture(fig, "The feed-forward layer for one position: a short"
+                        " vector is widened four times by c_fc, goes through"
+                        " GELU, which pulls what is below zero close to zero,"
+                        " and is narrowed back by c_proj.")
+
+
+def _frame(ax, xlim, ylim, **labels):
+    ax.axhline(0, color=COLORS["line"], linewidth=LINE * 0.6, zorder=0)
+    ax.axvline(0, color=COLORS["line"], linewidth=LINE * 0.6, zorder=0)
+    ax.set(xlim=xlim, ylim=ylim, **labels)
+
+
+def gate(x, opening, gelu, relu, lowest: tuple[float, float]) -> Picture:
+    """GELU between its gate and ReLU. lowest: where GELU has its minimum."""
+    fig, ax = canvas(height=3.3)
+    _frame(ax, (-4, 3), (-0.7, 3), xlabel="x")
+    ax.plot(x, relu, color=COLORS["muted"], linestyle=(0, (4, 2.5)))
+    ax.plot(x, opening, color=COLORS["query"])
+    ax.plot(x, gelu, color=COLORS["feed_forward"], linewidth=LINE + 1)
+    ax.plot(*lowest, "o", color=COLORS["feed_forward"], markersize=6)
+    ax.text(2.34, 1.95, "GELU", color=COLORS["feed_forward"],
+            fontweight="semibold")
+    ax.text(1.25, 1.95, "ReLU", color=COLORS["muted"], ha="right")
+    ax.text(-0.45, 0.62, "gate Φ(x)", color=COLORS["query"], ha="right",
+            fontweight="semibold")
+    place = f"({lowest[0]:.2f}, {lowest[1]:.2f})".replace("-", "\N{MINUS SIGN}")
+    ax.text(lowest[0], lowest[1] - 0.2, f"lowest at {place}", ha="center",
+            va="center", fontsize=10)
+    return picture(fig, "GELU against ReLU. GELU is x times a gate that opens"
+                        " smoothly from 0 to 1: it follows ReLU far from zero,"
+                        " rounds off its corner, and dips slightly below zero"
+                        " on the left.")
+
+
+def difference(x, values, at: float, most: float) -> Picture:
+    """tanh form minus exact GELU; its largest size `most` is at x = `at`."""
+    fig, ax = canvas(height=2.7)
+    scaled = [1e4 * float(v) for v in values]
+    _frame(ax, (-6, 6), (-3, 5.8), xlabel="x",
+           ylabel="difference in 1/10,000")
+    ax.plot(x, scaled, color=COLORS["wrong"])
+    ax.fill_between(x, scaled, color=tint("wrong", 0.8), linewidth=0)
+    for side in (-at, at):
+        ax.plot(side, 1e4 * most, "o", color=COLORS["wrong"], markersize=6)
+    ax.text(at + 0.55, 1e4 * most, f"x = {at:.2f}:\n{most:.1e}".replace(
+            "e-0", " · 10$^{-") + "}$", va="center", fontsize=10.5,
+            linespacing=1.2)
+    return picture(fig, "The tanh form of GELU minus the exact one: nothing at"
+                        " zero and far out, at most 4.7 ten-thousandths, at x"
+                        " = 2.70 and at x = -2.70.")
+
+
+def slopes(x, gelu, relu) -> Picture:
+    """The derivatives of GELU and ReLU."""
+    fig, ax = canvas(height=2.9)
+    _frame(ax, (-4, 4), (-0.25, 1.3), xlabel="x", ylabel="slope")
+    negative = [i for i, v in enumerate(x) if v < 0]
+    positive = [i for i, v in enumerate(x) if v > 0]
+    for part in (negative, positive):
+        ax.plot([x[i] for i in part], [relu[i] for i in part],
+                color=COLORS["muted"], linestyle=(0, (4, 2.5)))
+    ax.plot(x, gelu, color=COLORS["feed_forward"], linewidth=LINE + 1)
+    ax.text(1.45, 1.19, "GELU", color=COLORS["feed_forward"],
+            fontweight="semibold", ha="center")
+    ax.text(3.9, 0.9, "ReLU", color=COLORS["muted"], ha="right", va="center")
+    ax.text(-3.9, 0.09, "ReLU learns nothing here", color=COLORS["muted"],
+            va="center", fontsize=10)
+    return picture(fig, "Slopes. ReLU's jumps from 0 to 1 at zero. GELU's is"
+                        " smooth, slightly negative left of zero, slightly"
+                        " above 1 on the right.")
+
+
+def before_and_after(before, after) -> Picture:
+    """Histograms of the hidden values on both sides of the activation."""
+    fig, axes = canvas(height=3.6, rows=2, columns=1, sharex=True)
+    bins = [0.034 * i for i in range(-45, 46)]      # an edge at zero
+    for ax, values, name, color in ((axes[0], before, "before GELU", "residual"),
+                                    (axes[1], after, "after GELU",
+                                     "feed_forward")):
+        ax.hist(values, bins=bins, color=COLORS[color], linewidth=0,
+                weights=[100 / len(values)] * len(values))
+        ax.axvline(0, color=COLORS["ink"], linewidth=LINE * 0.6)
+        ax.set(xlim=(-1.5, 1.5), ylabel="% of values")
+        ax.text(0.98, 0.9, name, transform=ax.transAxes, ha="right", va="top",
+                fontweight="semibold", color=COLORS[color])
+    axes[1].set_xlabel("value of a hidden unit")
+    return picture(fig, "Hidden values before GELU form a bell around zero;"
+                        " after it, all that was negative is piled up just"
+                        " below zero.")
+
+
+def shares(parts: Mapping[str, int], colors: Sequence[str]) -> Picture:
+    """Parameters of one block by part, as bars."""
+    fig, ax = canvas(height=2.5)
+    total = sum(parts.values())
+    names = list(parts)
+    ax.barh(range(len(names)), [v / 1e6 for v in parts.values()],
+            color=[COLORS[c] for c in colors], height=0.68)
+    for i, value in enumerate(parts.values()):
+        ax.text(value / 1e6 + 0.04, i, f"{value:,} ({value / total:.{1 if value < total / 100 else 0}%})",
+                va="center", fontsize=10)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(0, 3.4), xlabel="parameters in one block, millions")
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    return picture(fig, "Parameters of one block of the smallest GPT-2: the"
+                        " two feed-forward matrices hold two thirds of them,"
+                        " c_attn a quarter, attention's c_proj a twelfth, the"
+                        " norms almost none.")

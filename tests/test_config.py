@@ -1,0 +1,214 @@
+"""gpt2.config: what its chapter cannot hold. Bad input, odd shapes, sweeps."""
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gpt2.config import (PRESETS, GPT2Config, config_from_dict,
+                         config_to_dict, count_parameters, flops_per_token,
+                         load_config, memory_bytes, save_config)
+from gpt2.model import GPT2
+
+
+def odd_config(seed):
+    """A small legal configuration in which nothing is standard."""
+    draw = random.Random(seed)
+    heads = draw.choice([1, 2, 3, 5, 7])
+    return GPT2Config(
+        vocab_size=draw.randint(5, 300), n_positions=draw.randint(9, 40),
+        n_embd=heads * draw.randint(1, 9), n_layer=draw.randint(1, 5),
+        n_head=heads, n_inner=draw.choice([None, 1, 17, 64]),
+        tie_word_embeddings=draw.random() < 0.5,
+        scale_attn_weights=draw.random() < 0.5,
+        scale_attn_by_inverse_layer_idx=draw.random() < 0.5,
+        resid_pdrop=draw.choice([0, 0.0, 0.25, 1]), use_cache=False,
+        layer_norm_epsilon=draw.choice([1e-5, 1e-6]),
+        bos_token_id=draw.choice([None, 0]),
+        eos_token_id=draw.choice([None, 1, [1, 2]]),
+        pad_token_id=draw.choice([None, 3]))
+
+
+@pytest.mark.parametrize("name, wrong", [
+    ("n_layer", "12"), ("n_layer", 12.0), ("n_layer", True), ("n_head", None),
+    ("n_inner", 3072.0), ("n_inner", False), ("use_cache", 1),
+    ("tie_word_embeddings", "false"), ("activation_function", None),
+    ("resid_pdrop", "0.1"), ("attn_pdrop", True), ("attn_pdrop", None),
+    ("bos_token_id", [0]), ("bos_token_id", "0"), ("eos_token_id", "end"),
+    ("eos_token_id", [1, "end"]), ("eos_token_id", [True]),
+    ("eos_token_id", (1, 2)), ("vocab_size", torch.tensor(4096)),
+])
+def test_wrong_types_are_named(name, wrong):
+    with pytest.raises(TypeError, match=f"^{name} is .*must be "):
+        GPT2Config(**{name: wrong})
+
+
+@pytest.mark.parametrize("name, wrong", [
+    ("vocab_size", 0), ("n_positions", -1), ("n_embd", 0), ("n_layer", 0),
+    ("n_head", 0), ("n_head", -12), ("n_inner", 0), ("n_head", 7),
+    ("n_embd", 770), ("resid_pdrop", -0.1), ("embd_pdrop", 1.1),
+    ("attn_pdrop", float("nan")), ("summary_first_dropout", 2),
+    ("layer_norm_epsilon", 0), ("layer_norm_epsilon", -1e-5),
+    ("layer_norm_epsilon", float("nan")), ("initializer_range", -0.02),
+    ("initializer_range", float("nan")), ("add_cross_attention", True),
+])
+def test_wrong_values_are_named(name, wrong):
+    with pytest.raises(ValueError, match=name):
+        GPT2Config(**{name: wrong})
+
+
+def test_extra_keeps_only_what_is_no_field():
+    assert GPT2Config(extra={"n_ctx": 7}).extra == {"n_ctx": 7}
+    for key in ("n_layer", "tie_word_embeddings", "model_type"):
+        with pytest.raises(ValueError, match=key):
+            GPT2Config(extra={key: 3})
+    with pytest.raises(TypeError, match="extra"):
+        GPT2Config(extra=["n_ctx"])
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        GPT2Config().n_layer = 3
+    with pytest.raises(TypeError):
+        GPT2Config(n_layers=3)                   # no such field
+
+
+def test_defaults_are_those_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.GPT2Config()
+    for name, value in vars(GPT2Config()).items():
+        if name != "extra":
+            assert getattr(theirs, name) == value, name
+
+
+def test_presets():
+    totals = {name: sum(count_parameters(GPT2Config.from_preset(name))
+                        .values()) for name in PRESETS}
+    assert totals == {"gpt2": 124_439_808, "gpt2-medium": 354_823_168,
+                      "gpt2-large": 774_030_080, "gpt2-xl": 1_557_611_200,
+                      "nano": 5_918_720}
+    assert GPT2Config.from_preset("gpt2") == GPT2Config()
+    assert GPT2Config.from_preset("nano", n_layer=2).n_layer == 2
+    with pytest.raises(ValueError, match="gpt2-xl"):
+        GPT2Config.from_preset("GPT2")
+    with pytest.raises(ValueError, match="n_head"):
+        GPT2Config.from_preset("gpt2", n_head=5)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "not JSON"), ("{", "not JSON"), ("[1]", "no JSON object"),
+    ("null", "no JSON object"), ('{"model_type": "bert"}', "bert"),
+    ('{"model_type": null}', "None"), ('{"n_head": 5}', "n_head"),
+    ('{"layer_norm_epsilon": NaN}', "layer_norm_epsilon"),
+])
+def test_files_that_are_no_gpt2_config(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_config(tmp_path)
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        load_config(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        save_config(GPT2Config(), tmp_path / "no" / "config.json")
+
+
+def test_general_names_win_as_in_transformers():
+    names = {"hidden_size": 96, "num_attention_heads": 3,
+             "num_hidden_layers": 5, "max_position_embeddings": 77}
+    config = config_from_dict(names | {"n_embd": 768, "n_ctx": 9})
+    assert (config.n_embd, config.n_head, config.n_layer,
+            config.n_positions) == (96, 3, 5, 77)
+    assert config.extra == {"n_ctx": 9}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_round_trips_with_transformers(tmp_path, seed):
+    transformers = pytest.importorskip("transformers")
+    config = odd_config(seed)
+    noted = dataclasses.replace(config, extra={"n_ctx": 5, "note": ["ü", {}]})
+    save_config(noted, tmp_path / "config.json")
+    assert load_config(tmp_path) == noted
+    theirs = transformers.GPT2Config.from_pretrained(tmp_path)
+    for name, value in config_to_dict(noted).items():
+        assert getattr(theirs, name) == value, name
+    theirs.save_pretrained(tmp_path)
+    ours = load_config(tmp_path)
+    assert dataclasses.replace(ours, extra={}) == config
+    assert ours.extra["note"] == ["ü", {}]
+
+
+def test_written_text_is_stable(tmp_path):
+    file = tmp_path / "config.json"
+    save_config(GPT2Config(initializer_range=1), file)
+    first = file.read_bytes()
+    save_config(load_config(file), file)
+    assert file.read_bytes() == first and first.endswith(b"}\n")
+    assert type(json.loads(first)["initializer_range"]) is float
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parameters_of_odd_models(seed):
+    config = odd_config(seed)
+    ours = sum(p.numel() for p in GPT2(config).parameters())
+    assert ours == sum(count_parameters(config).values())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_flops_of_our_model(seed):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    config, T = odd_config(seed), 9
+    ids = torch.randint(config.vocab_size, (2, T))
+    model = GPT2(config).eval()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as f:
+        model(ids)
+    assert f.get_total_flops() == 2 * T * flops_per_token(config, T)
+
+
+def test_flops_default_to_the_full_length():
+    config = GPT2Config.from_preset("nano")
+    assert flops_per_token(config) == flops_per_token(config, 512)
+    more = flops_per_token(config, 513) - flops_per_token(config, 512)
+    assert more == 4 * config.n_layer * config.n_embd
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_activations_of_our_model(seed):
+    """As on the page, for our own model: its loss skips the last position."""
+    config, B, T = odd_config(seed), 2, 9
+    model, ids, saved = GPT2(config).eval(), torch.randint(5, (B, T)), {}
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def pack(x):
+        if x.is_floating_point() and x.dim() > 0:
+            saved[x.untyped_storage().data_ptr()] = x.untyped_storage()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        model(ids, labels=ids)
+    measured = sum(s.nbytes() for at, s in saved.items() if at not in own)
+    expected = memory_bytes(config, B, T)["activations"]
+    assert measured == expected - 4 * B * config.vocab_size
+
+
+def test_memory_scales():
+    config = GPT2Config()
+    one, many = memory_bytes(config, 1, 128), memory_bytes(config, 6, 128)
+    assert many["activations"] == 6 * one["activations"]
+    assert many["optimizer"] == one["optimizer"] == 2 * one["weights"]
+    half = memory_bytes(config, 1, 128, bytes_per_value=2)
+    assert all(2 * half[key] == one[key] for key in one)
+    assert memory_bytes(config) == memory_bytes(config, 1, 1024)
+
+
+def test_the_module_needs_nothing_installed():
+    from gpt2 import config
+    code = ("import runpy, sys; runpy.run_path(sys.argv[1]);"
+            "sys.exit('torch' in sys.modules)")
+    subprocess.run([sys.executable, "-S", "-c", code, config.__file__],
+                   check=True, timeout=60)

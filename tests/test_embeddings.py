@@ -1,0 +1,170 @@
+"""gpt2.embeddings: what chapter 04 cannot hold on its page."""
+import pytest
+import torch
+from torch import nn
+
+from gpt2.config import GPT2Config
+from gpt2.embeddings import check_ids, check_positions, embed, position_ids
+
+V, P, C = 97, 32, 24
+
+
+@pytest.fixture
+def tables():
+    torch.manual_seed(0)
+    return nn.Embedding(V, C).double(), nn.Embedding(P, C).double()
+
+
+def random_mask(seed, B=4, S=9):
+    """Left-padded rows of 1 to S real tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.randint(1, S + 1, (B, 1), generator=generator)
+    return (torch.arange(S) >= S - real).long()
+
+
+# --- equal to Hugging Face ----------------------------------------------
+
+@pytest.mark.parametrize("changes", [
+    {}, dict(n_embd=7, n_head=7), dict(vocab_size=1, n_positions=17),
+    dict(n_layer=1, initializer_range=0.3), dict(tie_word_embeddings=False),
+])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_equal_to_hidden_state_0(changes, dtype):
+    pytest.importorskip("transformers")
+    from gpt2.checks import check, reference_model
+    base = dict(vocab_size=V, n_positions=P, n_embd=C, n_layer=2, n_head=3,
+                bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(**{**base, **changes})
+    theirs = reference_model(config, seed=3, dtype=dtype)
+    table = theirs.transformer
+    ids = torch.randint(config.vocab_size, (3, 17))
+    places = torch.randint(config.n_positions, (3, 17))
+    with torch.no_grad():
+        for given in (None, places, places[:1]):
+            out = theirs(ids, position_ids=given, output_hidden_states=True,
+                         attention_mask=torch.ones_like(ids))
+            check("embed", embed(ids, table.wte, table.wpe, given),
+                  out.hidden_states[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_positions_are_those_of_generate(seed):
+    pytest.importorskip("transformers")
+    from gpt2.checks import reference_model
+    config = GPT2Config(vocab_size=V, n_positions=P, n_embd=C, n_layer=1,
+                        n_head=3, bos_token_id=0, eos_token_id=0)
+    theirs = reference_model(config, dtype=torch.float32)
+    mask, seen = random_mask(seed), []
+    theirs.register_forward_pre_hook(
+        lambda model, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    theirs.generate(torch.randint(1, V, mask.shape), attention_mask=mask,
+                    min_new_tokens=3, max_new_tokens=3, do_sample=False,
+                    pad_token_id=0)
+    assert len(seen) == 3
+    for call in seen:
+        T = call["input_ids"].shape[1]
+        assert torch.equal(position_ids(mask)[:, -T:], call["position_ids"])
+        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+
+
+# --- properties ----------------------------------------------------------
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_padded_row_is_the_row_alone(seed, tables):
+    mask = random_mask(seed)
+    ids = torch.randint(V, mask.shape)
+    x = embed(ids, *tables, position_ids(mask))
+    for row, real, vectors in zip(ids, mask.bool(), x):
+        assert torch.equal(vectors[real], embed(row[real][None], *tables)[0])
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.bool,
+                                  torch.float32, torch.uint8])
+def test_position_ids_of_every_kind_of_mask(kind):
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0],
+                         [1, 1, 0, 0]]).to(kind)
+    places = position_ids(mask)
+    assert places.dtype == torch.int64
+    assert places.tolist() == [[0, 0, 0, 1], [0, 1, 2, 3], [0, 0, 0, 0],
+                               [0, 1, 0, 0]]
+
+
+def test_long_masks_do_not_overflow_small_integers():
+    assert position_ids(torch.ones(1, 1000, dtype=torch.uint8))[0, -1] == 999
+
+
+@pytest.mark.parametrize("cut", [1, 8, 16])
+def test_pieces_with_past(cut, tables):
+    ids = torch.randint(V, (2, 17))
+    pieces = [embed(ids[:, :cut], *tables),
+              embed(ids[:, cut:], *tables, past=cut)]
+    assert torch.equal(torch.cat(pieces, dim=1), embed(ids, *tables))
+
+
+def test_the_full_length_is_read_and_no_more(tables):
+    ids = torch.zeros(1, P, dtype=torch.long)
+    assert embed(ids, *tables).shape == (1, P, C)
+    assert embed(ids[:, :1], *tables, past=P - 1).shape == (1, 1, C)
+    with pytest.raises(ValueError, match="33 tokens.*reads 32.*Shorten"):
+        embed(ids[:, :1], *tables, past=P)
+
+
+def test_int32_ids(tables):
+    ids = torch.randint(V, (2, 5))
+    assert torch.equal(embed(ids.int(), *tables), embed(ids, *tables))
+
+
+def test_gradients_add_up_and_stay_sparse(tables):
+    wte, wpe = tables
+    ids = torch.tensor([[5, 5, 9], [5, 0, 9]])
+    embed(ids, wte, wpe).sum().backward()
+    counts = torch.bincount(ids.flatten(), minlength=V).double()
+    assert torch.equal(wte.weight.grad, counts[:, None].expand(V, C))
+    assert (wpe.weight.grad[:3] == 2).all() and not wpe.weight.grad[3:].any()
+
+
+# --- bad input -----------------------------------------------------------
+
+@pytest.mark.parametrize("ids, error, message", [
+    (torch.tensor([[V]]), ValueError, "97 is outside.*0 to 96"),
+    (torch.tensor([[0, -5]]), ValueError, "-5 is outside"),
+    (torch.tensor([1, 2]), ValueError, r"\(2,\).*ids\[None\]"),
+    (torch.tensor(1), ValueError, r"\(\)"),
+    (torch.zeros(1, 2, 3, dtype=torch.long), ValueError, r"\(1, 2, 3\)"),
+    (torch.zeros(1, 0, dtype=torch.long), ValueError, r"\(1, 0\)"),
+    (torch.zeros(0, 4, dtype=torch.long), ValueError, r"\(0, 4\)"),
+    (torch.zeros(1, 2), TypeError, "float32.*ids.long"),
+    (torch.zeros(1, 2, dtype=torch.bool), TypeError, "bool"),
+    (torch.zeros(1, 2, dtype=torch.uint8), TypeError, "uint8"),
+    (torch.zeros(1, P + 1, dtype=torch.long), ValueError, "33 tokens"),
+])
+def test_bad_ids(ids, error, message, tables):
+    with pytest.raises(error, match=message):
+        embed(ids, *tables)
+
+
+@pytest.mark.parametrize("positions, error, message", [
+    (torch.tensor([[0, 1, P]]), ValueError, "32 is outside.*0 to 31"),
+    (torch.tensor([[-1, 0, 1]]), ValueError, "-1 is outside"),
+    (torch.zeros(2, 4, dtype=torch.long), ValueError, r"expected \(2, 3\)"),
+    (torch.zeros(3, 3, dtype=torch.long), ValueError, r"expected \(2, 3\)"),
+    (torch.zeros(1, 2, 3, dtype=torch.long), ValueError, "one for each"),
+    (torch.zeros(2, 1, dtype=torch.long), ValueError, r"\[:, -3:\]"),
+    (torch.zeros(2, 3), TypeError, "float32.*positions.long"),
+])
+def test_bad_positions(positions, error, message, tables):
+    with pytest.raises(error, match=message):
+        embed(torch.zeros(2, 3, dtype=torch.long), *tables, positions)
+
+
+def test_all_positions_for_one_new_token(tables):
+    """(B, 1) + (B, S) would broadcast without an error."""
+    with pytest.raises(ValueError, match=r"expected \(2, 1\)"):
+        embed(torch.zeros(2, 1, dtype=torch.long), *tables,
+              torch.zeros(2, 8, dtype=torch.long))
+
+
+def test_the_range_is_not_read_off_the_cpu():
+    far = torch.full((1, 2), 1000, device="meta")
+    check_ids(far, V)
+    check_positions(far, far, P)

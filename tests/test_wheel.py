@@ -1,0 +1,146 @@
+"""The wheel: built, installed where there is only torch, and run."""
+import importlib.metadata as metadata
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ABSENT = ["transformers", "tokenizers", "tiktoken", "matplotlib", "numpy"]
+RUN = f"""
+import importlib, sys
+
+for name in {ABSENT}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        continue
+    raise SystemExit(f"{{name}} is here: this proves nothing")
+
+import torch
+import gpt2
+from gpt2.config import GPT2Config
+from gpt2.model import GPT2
+
+assert gpt2.__file__.startswith(sys.prefix), gpt2.__file__
+for name in gpt2.__all__:
+    getattr(gpt2, name)
+for name in MODULES:
+    importlib.import_module(name)
+torch.manual_seed(0)
+config = GPT2Config.from_preset("nano", n_layer=2)
+ids = torch.randint(config.vocab_size, (2, 7))
+logits = GPT2(config).eval()(ids).logits
+assert logits.shape == (2, 7, config.vocab_size), logits.shape
+assert logits.isfinite().all()
+print("ran")
+"""
+
+
+def needs(*names):
+    """The distributions that these need, themselves included."""
+    found, todo = {}, list(names)
+    while todo:
+        name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
+        if name in found:
+            continue
+        found[name] = metadata.distribution(name)
+        for line in found[name].requires or []:
+            requirement = Requirement(line)
+            marker = requirement.marker
+            if marker is None or marker.evaluate({"extra": ""}):
+                todo.append(requirement.name)
+    return found.values()
+
+
+def link(distributions, folder):
+    """Make these distributions importable from `folder`, and no others."""
+    for distribution in distributions:
+        for top in {file.parts[0] for file in distribution.files}:
+            place, source = folder / top, distribution.locate_file(top)
+            if top not in ("..", "__pycache__") and not place.exists():
+                place.symlink_to(Path(source).resolve())
+
+
+def quiet(*command, **options):
+    done = subprocess.run([*map(str, command)], capture_output=True,
+                          text=True, encoding="utf-8", **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(root, tmp_path_factory):
+    """Built from a copy, so that the checkout stays clean."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    for name in ("gpt2", "gpt2_figures"):
+        shutil.copytree(root / name, source / name,
+                        ignore=shutil.ignore_patterns("__pycache__"))
+    quiet(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
+          "--no-index", "--no-build-isolation", "--wheel-dir", folder, source)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_contents(root, wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name for name in archive.namelist() if ".dist-info" not in name}
+        facts = next(archive.read(name).decode() for name in archive.namelist()
+                     if name.endswith("METADATA"))
+    assert wheel.name == f"gpt2_book-{metadata_field(facts, 'Version')}-py3-none-any.whl"
+    assert files == {str(path.relative_to(root).as_posix())
+                     for folder in ("gpt2", "gpt2_figures")
+                     for path in (root / folder).glob("*.py")}
+    assert metadata_field(facts, "Name") == "gpt2-book"
+    required = [line.split(": ")[1] for line in facts.splitlines()
+                if line.startswith("Requires-Dist") and "extra ==" not in line]
+    assert sorted(Requirement(line).name for line in required) == [
+        "regex", "torch"]
+
+
+def metadata_field(facts, name):
+    return re.search(rf"^{name}: (.*)$", facts, re.M)[1]
+
+
+def test_runs_with_torch_only(wheel, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    python = tmp_path / "venv/bin/python"
+    site = Path(quiet(python, "-c", "import sysconfig; "
+                      "print(sysconfig.get_path('purelib'))").strip())
+    link(needs("torch", "regex"), site)
+    quiet(sys.executable, "-m", "pip", "--python", python, "install",
+          "--quiet", "--no-deps", "--no-index", wheel)
+    with zipfile.ZipFile(wheel) as archive:
+        modules = [name[:-3].replace("/", ".") for name in archive.namelist()
+                   if re.fullmatch(r"gpt2/[a-z]\w*\.py", name)]
+    assert len(modules) >= 10
+    script = f"MODULES = {modules}\n{RUN}"
+    # -I: neither the checkout nor the user's packages can be seen
+    assert quiet(python, "-I", "-c", script, cwd=tmp_path) == "ran\n"
+
+
+def test_import_is_light(root):
+    """No heavy module, and little time on top of torch (best of three)."""
+    script = f"""
+import sys, time
+import torch
+before = time.perf_counter()
+import gpt2
+seconds = time.perf_counter() - before
+heavy = sorted({{"transformers", "tokenizers", "tiktoken", "matplotlib",
+                "gpt2_figures", "huggingface_hub"}} & set(sys.modules))
+print(seconds, *heavy)
+"""
+    results = [quiet(sys.executable, "-c", script).split() for _ in range(3)]
+    assert all(len(result) == 1 for result in results), results[0][1:]
+    # Measured: about 0.03 s. The bound leaves room for a busy machine.
+    assert min(float(result[0]) for result in results) < 0.5
