@@ -1,6 +1,6 @@
 # make book    render the book into _build/html
 # make test    drift check, every chapter re-executed and compared, then tests/
-# make run     re-execute chapters in place (CHAPTER=06: one), then tangle
+# make run     tangle, then re-execute chapters in place (CHAPTER=06: one)
 # make tangle  chapters/ → gpt2/
 # make lab     open the chapters in Jupyter
 # make clean   remove what make made (also .venv)
@@ -54,7 +54,7 @@ OUT := .
 book: $(STAMP)
 	@rm -rf "$(OUT)/_build"
 	@echo "Building the book ..."
-	@$(OFFLINE) $(VENV)/bin/jupyter-book build . -q -W -n --keep-going \
+	@$(OFFLINE) NO_COLOR=1 $(VENV)/bin/jupyter-book build . -q -W -n --keep-going \
 	  --path-output "$(OUT)" >/dev/null
 	@echo "The book is ready: file://$(abspath $(OUT))/_build/html/index.html"
 
@@ -62,9 +62,9 @@ test: $(STAMP)
 	@$(OFFLINE) $(PY) tools/tangle.py --check
 	@$(OFFLINE) $(PY) -m pytest -n 2
 
-run: $(STAMP)
+# Export first: a chapter runs with the modules as the chapters define them now.
+run: tangle
 	@$(PY) tools/run_chapters.py $(CHAPTER)
-	@$(PY) tools/tangle.py
 
 tangle: $(STAMP)
 	@$(PY) tools/tangle.py

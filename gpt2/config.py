@@ -44,13 +44,13 @@ class GPT2Fields:
     tie_word_embeddings: bool = True
 
 # %% chapters/01_config.ipynb#fits
-def fits(value, kind) -> bool:
+def _fits(value, kind) -> bool:
     """Is value of the declared type? An int fits float; a bool only bool."""
     if isinstance(kind, UnionType):                       # int | None
-        return any(fits(value, option) for option in get_args(kind))
+        return any(_fits(value, option) for option in get_args(kind))
     if get_origin(kind) is list:                          # list[int]
         return isinstance(value, list) and all(
-            fits(item, get_args(kind)[0]) for item in value)
+            _fits(item, get_args(kind)[0]) for item in value)
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
@@ -60,7 +60,7 @@ def check_types(config: GPT2Fields) -> None:
     """Raise TypeError for a field whose value is not of its declared type."""
     for f in fields(GPT2Fields):
         value = getattr(config, f.name)
-        if not fits(value, f.type):
+        if not _fits(value, f.type):
             kind = getattr(f.type, "__name__", "")
             kind = str(f.type) if kind in ("", "Union") else kind
             raise TypeError(f"{f.name} is {value!r}; it must be {kind}.")
@@ -254,7 +254,6 @@ def memory_bytes(config: GPT2Config, batch: int = 1, T: int | None = None,
 # %% __all__
 __all__ = [
     "GPT2Fields",
-    "fits",
     "check_types",
     "POSITIVE",
     "RATES",

@@ -153,7 +153,8 @@ class Vocabulary:
         self.vocab, self.special_tokens = dict(vocab), tuple(special_tokens)
         self._bytes = _token_bytes(self.vocab, self.special_tokens)
         self.vocab_size = len(self._bytes)
-        self.eos_token_id = self.vocab.get(next(iter(special_tokens), None))
+        self.eos_token_id = next(map(self.vocab.get, self.special_tokens),
+                                 None)
 
     def __len__(self) -> int:
         return self.vocab_size

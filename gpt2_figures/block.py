@@ -23,8 +23,10 @@ def norm_before_and_after(before: Mapping[str, Sequence[float]],
                     weights=[100 / len(values)] * len(values))
         ax.set(title=title, xlim=(-top, top), ylim=(0, None), xlabel="value")
     axes[0].set_ylabel("% of the values")
-    axes[0].legend(loc="upper right", handlelength=1.1, fontsize=9.5,
-                   borderaxespad=0)
+    for i, (color, label) in enumerate(zip(shades, before)):
+        axes[0].text(0.99, 0.95 - 0.09 * i, label, ha="right", va="top",
+                     transform=axes[0].transAxes, fontsize=10.5,
+                     fontweight="semibold", color=COLORS[color])
     return picture(fig, "The numbers in the vector of one word at three depths."
                         " Before LayerNorm they spread more the deeper one"
                         " looks; after it all three have the same spread,"
@@ -86,13 +88,13 @@ def stream_by_depth(stream: Sequence[float], attention: Sequence[float],
     ax.text(last - 2.2, stream[-1] * 0.985, "the stream", ha="right",
             va="center", color=COLORS["residual"], fontweight="semibold")
     top = max(max(attention), max(feed_forward))
-    ax.text(0.5, top * 1.45, "attention writes", fontsize=10.5,
-            color=COLORS["attention"], fontweight="semibold")
-    ax.text(last + 0.4, top * 1.45, "feed-forward writes", fontsize=10.5,
-            ha="right", color=COLORS["feed_forward"], fontweight="semibold")
+    for y, kind, name in ((1.52, "attention", "attention writes"),
+                          (1.14, "feed_forward", "feed-forward writes")):
+        ax.text(last + 0.4, top * y, name, fontsize=10.5, ha="right",
+                color=COLORS[kind], fontweight="semibold")
     return picture(fig, "The length of the residual stream grows slowly with"
-                        " depth, by smaller steps the deeper it is. What a"
-                        " single layer writes is short beside it.")
+                        " depth, by smaller steps the deeper it is, though"
+                        " each layer writes about the same length.")
 
 
 def pre_and_post() -> Picture:
@@ -111,6 +113,9 @@ def pre_and_post() -> Picture:
             ax.plot([x, mid, mid], [low, low, low + 1.6], linewidth=LINE,
                     color=COLORS["residual"])
             at = low + 1.6
+            if not pre:
+                arrow(ax, (mid, low), (mid, at + 1.4), "residual",
+                      width=LINE * 0.8)
             if pre:
                 box(ax, mid - 3, at, 6, 2.6, norm, "norm", size=10,
                     radius=0.7)
@@ -158,7 +163,7 @@ def gradient_by_depth(start: Mapping[str, Sequence[float]],
     return picture(fig, "Gradient of each block, without warm-up. Before"
                         " training both kinds are of similar size at every"
                         " depth. After some steps pre-LN still is; in post-LN"
-                        " the gradient falls by a constant factor per block on"
+                        " the gradient shrinks from block to block on"
                         " the way down and almost nothing reaches the first.")
 
 
@@ -170,16 +175,18 @@ def learning_curves(runs: Mapping[tuple[str, bool], Sequence[float]],
     ax.axhline(frequencies, color=COLORS["muted"], linewidth=LINE * 0.7,
                linestyle=(0, (1, 2)))
     for (kind, warm), losses in runs.items():
-        smooth = [sum(losses[max(0, i - 2):i + 3]) /
-                  len(losses[max(0, i - 2):i + 3]) for i in range(len(losses))]
-        ax.plot(range(1, len(smooth) + 1), smooth,
+        ax.plot(range(1, len(losses) + 1), losses,
                 color=PRE if kind == "pre" else POST,
                 linestyle="-" if warm else (0, (4, 2)))
+        peak = max(losses)
+        if peak > 5.3:                   # leaves the picture: say how far
+            at = losses.index(peak) + 1
+            ax.text(at + 3.4, 4.75, f"up to\n{peak:.0f} nats", va="center",
+                    color=POST, fontsize=10, linespacing=1.1)
     ax.set(xlabel="training step", ylabel="loss (nats per character)",
-           xlim=(0, len(smooth) + 1), ylim=(2.0, 5.0))
-    ax.text(0.995, (frequencies + 0.06 - 2) / 3, "letter frequencies only",
-            transform=ax.transAxes, ha="right", fontsize=10,
-            color=COLORS["muted"])
+           xlim=(0, len(losses) + 1), ylim=(1.9, 5.3))
+    ax.text(len(losses), frequencies + 0.2, "letter frequencies only",
+            ha="right", fontsize=10, color=COLORS["muted"])
     for x, y, color, style, name in (
             (0.50, 0.93, PRE, "-", "pre-LN, warm-up"),
             (0.50, 0.83, PRE, (0, (4, 2)), "pre-LN, no warm-up"),
@@ -191,8 +198,8 @@ def learning_curves(runs: Mapping[tuple[str, bool], Sequence[float]],
                 fontsize=10.5)
     return picture(fig, "Learning curves of a 12-layer model. Pre-LN learns"
                         " with and without warm-up, post-LN only with it:"
-                        " without, its loss stays at that of the letter"
-                        " frequencies.")
+                        " without, its loss jumps up once and then stays at"
+                        " that of the letter frequencies.")
 
 
 def clones(drawn: Sequence[float], copied: Sequence[float]) -> Picture:

@@ -152,8 +152,9 @@ def shares(parts: Mapping[str, int], colors: Sequence[str]) -> Picture:
     ax.barh(range(len(names)), [v / 1e6 for v in parts.values()],
             color=[COLORS[c] for c in colors], height=0.68)
     for i, value in enumerate(parts.values()):
-        ax.text(value / 1e6 + 0.04, i, f"{value:,} ({value / total:.{1 if value < total / 100 else 0}%})",
-                va="center", fontsize=10)
+        share = f"{value / total:.0%}" if value > total / 100 else "under 0.1%"
+        ax.text(value / 1e6 + 0.04, i, f"{value:,} ({share})", va="center",
+                fontsize=10)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlim=(0, 3.4), xlabel="parameters in one block, millions")
     ax.tick_params(axis="y", length=0)

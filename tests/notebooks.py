@@ -15,8 +15,9 @@ def text(cell_id, source):
 
 def write(path, *cells):
     """A notebook in the form in which Jupyter writes it."""
-    notebook = {"cells": list(cells), "metadata": {}, "nbformat": 4,
-                "nbformat_minor": 5}
+    notebook = {"cells": list(cells), "nbformat": 4, "nbformat_minor": 5,
+                "metadata": {"widgets": {}, "language_info": {
+                    "name": "python", "version": "3.99"}}}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n",
                     "utf-8")
