@@ -102,6 +102,7 @@ def test_initialisation(nf, nx):
     z = layer.weight.flatten() / 0.02
     assert abs((z ** 4).mean() - 3) < 0.1, "not a normal distribution"
     assert all(p.requires_grad for p in layer.parameters())
+    assert all(p.is_contiguous() for p in layer.parameters())
 
 
 def test_weights_can_be_shared_and_moved():
