@@ -105,7 +105,7 @@ LOOK = """async () => {
   const found = [], article = document.querySelector(
       ".bd-article, .bd-search-container");
   const say = (what, e) => found.push(what + ": " +
-      (e.getAttribute?.("src") || e.textContent).trim().slice(0, 60));
+      (e.getAttribute?.("src") || e.textContent || "").trim().slice(0, 60));
   const wait = (ms) => new Promise(done => setTimeout(done, ms));
 
   if (document.querySelector(".math")) {
@@ -116,6 +116,8 @@ LOOK = """async () => {
     await wait(60);
     for (const e of document.querySelectorAll(".math"))
       if (!e.querySelector("mjx-container")) say("formula not rendered", e);
+    for (const e of document.querySelectorAll("mjx-c.mjx-c5C"))
+      say("backslash in a formula", e.closest(".math"));
     for (const e of document.querySelectorAll("mjx-merror"))
       say("formula with an error", e);
   }

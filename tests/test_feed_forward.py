@@ -89,6 +89,12 @@ def test_half_precision_is_within_one_rounding(dtype):
     assert (error <= step.clamp(min=1e-5)).all()
 
 
+def test_the_written_formula_is_the_fused_kernel():
+    x = torch.linspace(-9, 9, 5001, dtype=torch.float64)
+    torch.testing.assert_close(gelu_new(x), ACTIVATIONS["gelu_new"](x),
+                               rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("x", [torch.inf, 1e4, 300.0])
 def test_gelu_new_of_large_numbers_is_finite_or_the_number(x):
     for f in (gelu_new, ACTIVATIONS["gelu_new"]):
