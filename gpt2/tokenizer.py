@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -362,15 +363,29 @@ def _read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple]:
     _check_merges(merges, vocab, f"{path}, line ", first)
     return merges
 
-# %% chapters/03_tokenizer.ipynb#writing
-def _write(path: Path, text: str) -> None:
-    """Write all of the file or nothing, with the same bytes everywhere."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+# %% chapters/03_tokenizer.ipynb#written-whole
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """A path to write to: all of the file appears at `path`, or nothing.
+
+    What was at `path` before stays there until the new file is complete,
+    whatever happens meanwhile: an exception, a killed process, a power cut.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(text.encode("utf-8"))
+        yield beside
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """A text as UTF-8, whole, with the same bytes on every system."""
+    with written_whole(path) as beside:
+        beside.write_bytes(text.encode("utf-8"))
 
 # %% chapters/03_tokenizer.ipynb#learn
 def _learn(texts: Iterable[str], vocab_size: int, special_tokens: tuple):
@@ -440,5 +455,6 @@ __all__ = [
     "learn_merges",
     "Vocabulary",
     "BytePairEncoder",
+    "written_whole",
     "Tokenizer",
 ]
