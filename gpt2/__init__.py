@@ -11,14 +11,19 @@ from gpt2.config import (PRESETS, GPT2Config, config_from_dict,
 from gpt2.conv1d import Conv1D
 from gpt2.embeddings import position_ids
 from gpt2.feed_forward import FeedForward, gelu_new
+from gpt2.generation import generate, left_pad, stream, stream_text
 from gpt2.kv_cache import KVCache
 from gpt2.model import GPT2, GPT2Output, next_token_loss
+from gpt2.pretrained import (CheckpointError, load_pretrained, load_tokenizer,
+                             save_pretrained, save_tokenizer)
 from gpt2.tokenizer import Tokenizer
 
 __all__ = [
-    "Attention", "Conv1D", "FeedForward", "GPT2", "GPT2Config", "GPT2Output",
-    "KVCache", "PRESETS", "Tokenizer", "TransformerBlock", "config_from_dict",
-    "config_to_dict", "count_parameters", "flops_per_token", "gelu_new",
-    "load_config", "memory_bytes", "next_token_loss", "position_ids",
-    "save_config",
+    "Attention", "CheckpointError", "Conv1D", "FeedForward", "GPT2",
+    "GPT2Config", "GPT2Output", "KVCache", "PRESETS", "Tokenizer",
+    "TransformerBlock", "config_from_dict", "config_to_dict",
+    "count_parameters", "flops_per_token", "gelu_new", "generate",
+    "left_pad", "load_config", "load_pretrained", "load_tokenizer",
+    "memory_bytes", "next_token_loss", "position_ids", "save_config",
+    "save_pretrained", "save_tokenizer", "stream", "stream_text",
 ]

@@ -20,7 +20,11 @@ PARTS = {
     "feed_forward": "the feed-forward layer, the second half of a block",
     "block": "the whole block: norms, attention, feed-forward, residuals",
     "model": "the whole model, from token ids to logits",
+    "pretrained": "checkpoints, the files that hold all weights",
+    "generation": "the loop that feeds the next token back",
 }
+# Above the model: what is done with all of it, four boxes a row.
+AROUND = {"pretrained": "Checkpoint files", "generation": "Generation"}
 # Two chapters put together what earlier chapters built.
 TOGETHER = {"block": {"block", "attention", "feed_forward", "conv1d"},
             "model": {"model", "embeddings", "block"}}
@@ -52,10 +56,13 @@ def linked_map(urls: dict[str, str]) -> str:
 
 
 def _draw(lit: set[str], urls: dict[str, str]):
-    fig, ax = canvas(height=4.45)
-    board = _Map(blank(ax, 56, 44.5), lit, urls)
+    rows = -(-len(AROUND) // 4)
+    height = 44.5 + 4.4 * rows + 0.6
+    fig, ax = canvas(height=height / 10)
+    board = _Map(blank(ax, 56, height), lit, urls)
     _stem(board)
     _block(board)
+    _around(board, 45.6, rows)
     board.part("config", 23, 40.4, 15, 3.4, "GPT2Config", "ink")
     board.part("checks", 40, 40.4, 15, 3.4, "= Hugging Face?", "right")
     return fig, board.names
@@ -82,6 +89,17 @@ class _Map:
             sheet = box(self.ax, x, y, w, h, "", radius=0.8, zorder=8)
             sheet.set(alpha=0, url=self.urls[name])
             self.names.append(text.replace("\n", ": "))
+
+
+def _around(board, y, rows):
+    """Above: the chapters that use the whole model, the first row lowest."""
+    names, gap = list(AROUND), 1.3
+    for row in range(rows):
+        inside = names[4 * row:4 * row + 4]
+        w = (54 - gap * (len(inside) - 1)) / len(inside)
+        for i, name in enumerate(inside):
+            board.part(name, 1 + i * (w + gap), y + 4.4 * row, w, 3.4,
+                       AROUND[name], "ink")
 
 
 def _stem(board):
