@@ -1,4 +1,4 @@
-"""The wheel: built, installed where there is only torch, and run."""
+"""The wheel: built, installed beside what it requires alone, and run."""
 import importlib.metadata as metadata
 import re
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ABSENT = ["transformers", "tokenizers", "tiktoken", "matplotlib", "numpy"]
+ABSENT = ["transformers", "tokenizers", "tiktoken", "matplotlib"]
 RUN = f"""
 import importlib, sys
 
@@ -26,6 +26,8 @@ import torch
 import gpt2
 from gpt2.config import GPT2Config
 from gpt2.model import GPT2
+from gpt2.pretrained import (load_pretrained, save_pretrained,
+                             save_tokenizer)
 
 assert gpt2.__file__.startswith(sys.prefix), gpt2.__file__
 for name in gpt2.__all__:
@@ -35,9 +37,13 @@ for name in MODULES:
 torch.manual_seed(0)
 config = GPT2Config.from_preset("nano", n_layer=2)
 ids = torch.randint(config.vocab_size, (2, 7))
-logits = GPT2(config).eval()(ids).logits
+model = GPT2(config).eval()
+logits = model(ids).logits
 assert logits.shape == (2, 7, config.vocab_size), logits.shape
 assert logits.isfinite().all()
+save_pretrained(model, "model")
+save_tokenizer(gpt2.Tokenizer.load(NANO), "model")
+assert torch.equal(load_pretrained("model")(ids).logits, logits)
 print("ran")
 """
 
@@ -91,41 +97,63 @@ def wheel(root, tmp_path_factory):
     return path
 
 
+def facts_of(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return next(archive.read(name).decode() for name in archive.namelist()
+                    if name.endswith("METADATA"))
+
+
+def required(wheel):
+    """The distributions that the wheel asks for, extras aside."""
+    lines = [line.split(": ")[1] for line in facts_of(wheel).splitlines()
+             if line.startswith("Requires-Dist") and "extra ==" not in line]
+    return sorted(Requirement(line).name for line in lines)
+
+
 def test_contents(root, wheel):
+    facts = facts_of(wheel)
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if ".dist-info" not in name}
-        facts = next(archive.read(name).decode() for name in archive.namelist()
-                     if name.endswith("METADATA"))
     assert wheel.name == f"gpt2_book-{metadata_field(facts, 'Version')}-py3-none-any.whl"
     assert files == {str(path.relative_to(root).as_posix())
                      for folder in ("gpt2", "gpt2_figures")
                      for path in (root / folder).glob("*.py")}
     assert metadata_field(facts, "Name") == "gpt2-book"
-    required = [line.split(": ")[1] for line in facts.splitlines()
-                if line.startswith("Requires-Dist") and "extra ==" not in line]
-    assert sorted(Requirement(line).name for line in required) == [
-        "regex", "torch"]
+    assert required(wheel) == ["huggingface_hub", "numpy", "regex",
+                               "safetensors", "torch", "typer"]
 
 
 def metadata_field(facts, name):
     return re.search(rf"^{name}: (.*)$", facts, re.M)[1]
 
 
-def test_runs_with_torch_only(wheel, tmp_path):
+def test_runs_with_what_it_requires(root, wheel, tmp_path):
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     python = tmp_path / "venv/bin/python"
     site = Path(quiet(python, "-c", "import sysconfig; "
                       "print(sysconfig.get_path('purelib'))").strip())
-    link(needs("torch", "regex"), site)
+    link(needs(*required(wheel)), site)
     quiet(sys.executable, "-m", "pip", "--python", python, "install",
           "--quiet", "--no-deps", "--no-index", wheel)
     with zipfile.ZipFile(wheel) as archive:
         modules = [name[:-3].replace("/", ".") for name in archive.namelist()
                    if re.fullmatch(r"gpt2/[a-z]\w*\.py", name)]
     assert len(modules) >= 10
-    script = f"MODULES = {modules}\n{RUN}"
+    nano = str(root / "checkpoints/nano")
+    script = f"MODULES, NANO = {modules}, {nano!r}\n{RUN}"
     # -I: neither the checkout nor the user's packages can be seen
     assert quiet(python, "-I", "-c", script, cwd=tmp_path) == "ran\n"
+    # the command line, too
+    command = [python, "-I", "-m", "gpt2"]
+    assert "5,918,720" in quiet(*command, "info", "nano", cwd=tmp_path)
+    assert quiet(*command, "tokenize", "--model", "model", "--ids", "a",
+                 cwd=tmp_path) == "64\n"
+    text = quiet(*command, "sample", "--model", "model", "--prompt", "abc",
+                 "--greedy", cwd=tmp_path)
+    assert text.startswith("abc") and len(text) > 20
+    alone = subprocess.run([*command, "tokenize", "a"], cwd=tmp_path,
+                           capture_output=True, text=True)
+    assert alone.returncode == 2 and "name a directory" in alone.stderr
 
 
 def test_import_is_light(root):
@@ -137,7 +165,8 @@ before = time.perf_counter()
 import gpt2
 seconds = time.perf_counter() - before
 heavy = sorted({{"transformers", "tokenizers", "tiktoken", "matplotlib",
-                "gpt2_figures", "huggingface_hub"}} & set(sys.modules))
+                "gpt2_figures", "huggingface_hub", "typer", "click", "rich",
+                "pydantic"}} & set(sys.modules))
 print(seconds, *heavy)
 """
     results = [quiet(sys.executable, "-c", script).split() for _ in range(3)]
