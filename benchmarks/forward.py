@@ -9,20 +9,10 @@ are the fastest of all rounds, in milliseconds (other work on the machine only
 ever adds); above 1, a ratio theirs / ours says that ours is faster. JSON goes
 to stdout. OMP_NUM_THREADS=1 makes it steadier.
 """
-import argparse
-import json
-import os
-import platform
-import sys
 import time
-from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import common                        # first: it says where gpt2 is
 import torch
-import transformers
 from transformers import DynamicCache
 
 from gpt2.checks import reference_model, reference_state
@@ -127,18 +117,8 @@ def measure(models, args, config, device):
             for task, by_name in times.items()}
 
 
-def rounded(value):
-    """Every float inside, with four significant digits."""
-    if isinstance(value, dict):
-        return {key: rounded(v) for key, v in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="nano")
+    parser = common.parser(__doc__)
     parser.add_argument("-B", "--batch", type=int, default=2)
     parser.add_argument("-T", "--length", type=int, default=128)
     parser.add_argument("--steps", type=int, default=16,
@@ -160,16 +140,7 @@ def main():
             t["theirs_eager"] / t["ours_explicit"],
         "ours_explicit / ours_fused": t["ours_explicit"] / t["ours_fused"],
     } for task, t in times.items()}
-    name = (torch.cuda.get_device_name(device) if device.type == "cuda"
-            else platform.processor() or platform.machine())
-    report = {
-        "arguments": vars(args),
-        "machine": {"device": name, "threads": torch.get_num_threads(),
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "transformers": transformers.__version__},
-        "milliseconds": times, "ratios": ratios}
-    print(json.dumps(rounded(report), indent=2))
+    common.report(args, device, milliseconds=times, ratios=ratios)
 
 
 if __name__ == "__main__":

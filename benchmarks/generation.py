@@ -12,21 +12,13 @@ text of n_positions tokens with one near its beginning, `grown_bytes` what
 the process holds after many texts more than after one. JSON goes to stdout;
 OMP_NUM_THREADS=1 makes it steadier, --compile adds compiled steps.
 """
-import argparse
 import gc
-import json
 import os
-import platform
-import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import common                        # first: it says where gpt2 is
 import torch
-import transformers
 
 from gpt2.checks import reference_model, reference_state
 from gpt2.config import GPT2Config
@@ -149,18 +141,8 @@ def grown(ours, device, texts=20):
     return None if before is None else after - before
 
 
-def rounded(value):
-    """Every float inside, with four significant digits."""
-    if isinstance(value, dict):
-        return {key: rounded(v) for key, v in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="nano")
+    parser = common.parser(__doc__)
     parser.add_argument("--prompt", type=int, default=32)
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
@@ -179,18 +161,9 @@ def main():
         "ours, without a cache / with":
             tasks["no_cache"]["ours"] / tasks["cache"]["ours"]}
         for batch, tasks in times.items()}
-    name = (torch.cuda.get_device_name(device) if device.type == "cuda"
-            else platform.processor() or platform.machine())
-    report = {
-        "arguments": vars(args),
-        "machine": {"device": name, "threads": torch.get_num_threads(),
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "transformers": transformers.__version__},
-        "milliseconds_per_step": times, "ratios": ratios,
-        "late / early": growth(ours, device),
-        "grown_bytes": grown(ours, device)}
-    print(json.dumps(rounded(report), indent=2))
+    common.report(args, device, milliseconds_per_step=times, ratios=ratios,
+                  **{"late / early": growth(ours, device)},
+                  grown_bytes=grown(ours, device))
 
 
 if __name__ == "__main__":

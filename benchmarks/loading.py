@@ -20,7 +20,6 @@ stdout; exit code 1 if `ready` is slower than theirs or a peak above 1.15.
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -29,10 +28,8 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import common                        # first: it says where gpt2 is
+
 LIMIT = 1.15                        # peak memory over the weights
 
 
@@ -122,17 +119,8 @@ def measure(directory, repeats):
     return found
 
 
-def rounded(value):
-    if isinstance(value, dict):
-        return {key: rounded(v) for key, v in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="gpt2")
+    parser = common.parser(__doc__, preset="gpt2")
     parser.add_argument("--dtype", default="float32",
                         choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--repeats", type=int, default=7)
@@ -144,8 +132,6 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         size = write_checkpoint(args.preset, args.dtype, directory)
         found = measure(directory, args.repeats)
-    import torch
-    import transformers
     sides = {side: {
         "load_seconds": statistics.median(r["load"] for r in results),
         "ready_seconds": statistics.median(r["ready"] for r in results),
@@ -156,16 +142,7 @@ def main():
               for what, name in (("load", "load_seconds"),
                                  ("ready", "ready_seconds"),
                                  ("peak", "peak_over_weights"))}
-    report = {
-        "arguments": {name: value for name, value in vars(args).items()
-                      if name != "child"},
-        "machine": {"device": platform.processor() or platform.machine(),
-                    "threads": torch.get_num_threads(),
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "transformers": transformers.__version__},
-        "weights_bytes": size, **sides, "ratios": ratios}
-    print(json.dumps(rounded(report), indent=2))
+    common.report(args, weights_bytes=size, **sides, ratios=ratios)
     kept = (ours["ready_seconds"] <= theirs["ready_seconds"]
             and ours["peak_over_weights"] <= LIMIT)
     return 0 if kept else 1
