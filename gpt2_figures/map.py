@@ -22,9 +22,12 @@ PARTS = {
     "model": "the whole model, from token ids to logits",
     "pretrained": "checkpoints, the files that hold all weights",
     "generation": "the loop that feeds the next token back",
+    "data": "the corpus, cut into batches of token windows",
+    "training": "the loop that changes the weights",
 }
 # Above the model: what is done with all of it, four boxes a row.
-AROUND = {"pretrained": "Checkpoint files", "generation": "Generation"}
+AROUND = {"pretrained": "Checkpoint files", "generation": "Generation",
+          "data": "Data", "training": "Training"}
 # Two chapters put together what earlier chapters built.
 TOGETHER = {"block": {"block", "attention", "feed_forward", "conv1d"},
             "model": {"model", "embeddings", "block"}}

@@ -120,7 +120,7 @@ def test_contents(root, wheel):
                      for path in (root / folder).glob("*.py")}
     assert metadata_field(facts, "Name") == "gpt2-book"
     assert required(wheel) == ["huggingface_hub", "numpy", "regex",
-                               "safetensors", "torch", "typer"]
+                               "safetensors", "torch", "tqdm", "typer"]
 
 
 def metadata_field(facts, name):

@@ -13,42 +13,32 @@ import argparse
 import hashlib
 import platform
 import sys
-import sysconfig
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from gpt2.data import read_text, stdlib_files  # noqa: E402
 from gpt2.tokenizer import Tokenizer  # noqa: E402
 
 VOCAB_SIZE = 4096
 HOME = ROOT / "checkpoints" / "nano"
 FILES = ("vocab.json", "merges.txt")
-# Tests hold odd encodings and generated tables; site-packages is not the
-# standard library; the last kinds differ from one build to the next.
-SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages",
-           "__pycache__"}
-BUILD_MADE = ("config-", "_sysconfigdata", "_sysconfig_vars", "sitecustomize")
 
 
 def sources():
     """The standard library's .py files, sorted, without tests."""
-    lib = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(lib.rglob("*.py"), key=lambda p: p.as_posix()):
-        parts = path.relative_to(lib).parts
-        if SKIPPED.isdisjoint(parts[:-1]) and not any(
-                part.startswith(BUILD_MADE) for part in parts):
-            yield path
+    yield from stdlib_files()
 
 
 def read(paths):
     """Their texts, one line ending on every system; not UTF-8: left out."""
     for path in paths:
-        try:
-            yield path.read_bytes().decode("utf-8").replace("\r\n", "\n")
-        except UnicodeDecodeError:
+        if (text := read_text(path)) is None:
             print(f"left out, not UTF-8: {path}", file=sys.stderr)
+        else:
+            yield text
 
 
 def sha256(data):

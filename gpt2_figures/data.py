@@ -1,0 +1,212 @@
+"""The pictures of chapter 13: the split, the shard, windows and batches."""
+from matplotlib.patches import Rectangle
+
+from gpt2_figures.style import (COLORS, LINE, WIDTH, Picture, blank, canvas,
+                                picture, tint)
+
+VISIBLE = str.maketrans({" ": "·", "\n": "↵"})
+
+
+def _rect(ax, x, y, w, h, color, **kwargs):
+    ax.add_patch(Rectangle((x, y), w, h, facecolor=color,
+                           linewidth=kwargs.pop("linewidth", 0), **kwargs))
+
+
+def _text(ax, x, y, text, size=10.5, color="ink", ha="center", **kwargs):
+    ax.text(x, y, text, ha=ha, va=kwargs.pop("va", "center"), fontsize=size,
+            color=COLORS.get(color, color), **kwargs)
+
+
+def split_lines(hash_before, hash_after, shuffle_before, shuffle_after,
+                fraction: float) -> Picture:
+    """Documents on the line from 0 to 1, before and after one was added.
+
+    Each argument: {name: place between 0 and 1}.
+    """
+    fig, axes = canvas(height=4.6, rows=2)
+    for ax, before, after, title in (
+            (axes[0], hash_before, hash_after, "Place by hash of the text"),
+            (axes[1], shuffle_before, shuffle_after,
+             "Place by shuffling the list")):
+        ax.axis("off")
+        ax.set(xlim=(-0.23, 1.02), ylim=(-0.62, 1.42))
+        ax.set_title(title, loc="left", fontsize=12, fontweight="semibold")
+        _rect(ax, 0, -0.18, fraction, 1.36, tint("key", 0.8), zorder=0)
+        _text(ax, fraction / 2, -0.42, "held out", 10.5, "key")
+        _text(ax, (1 + fraction) / 2, -0.42, "training", 10.5, "residual")
+        for y, words, places in ((1, "15 files", before),
+                                 (0, "one more", after)):
+            ax.plot([0, 1], [y, y], color=COLORS["line"], linewidth=LINE)
+            _text(ax, -0.03, y, words, 10.5, ha="right")
+            for name, at in places.items():
+                new = name not in before
+                ax.plot(at, y, "D" if new else "o", zorder=4,
+                        markersize=7 if new else 6, color=COLORS[
+                            "right" if new else "key" if at < fraction
+                            else "residual"])
+        for name, at in before.items():
+            crossed = (at < fraction) != (after[name] < fraction)
+            ax.plot([at, after[name]], [1, 0], zorder=2,
+                    color=COLORS["wrong"] if crossed else COLORS["line"],
+                    linewidth=LINE if crossed else LINE * 0.7)
+    return picture(fig, "Fifteen documents on a line from 0 to 1, and again"
+                        " after a sixteenth was added. By hash all lines"
+                        " between the two rows are upright: no document"
+                        " moves. After a shuffle the lines cross, and"
+                        " several documents pass the border between held-out"
+                        " and training.")
+
+
+def bytes_per_token(density: dict[str, float]) -> Picture:
+    """Bars: how many bytes of each kind of text a token holds."""
+    fig, ax = canvas(height=2.5)
+    for i, (name, value) in enumerate(density.items()):
+        ax.barh(i, value, height=0.6, color=tint("tokenizer", 0.15))
+        _text(ax, value + 0.06, i, f"{value:.1f}", ha="left")
+    ax.set_yticks(range(len(density)), list(density))
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.spines["left"].set_visible(False)
+    ax.set(xlabel="bytes per token", xlim=(0, 1.15 * max(density.values())))
+    return picture(fig, "Bytes per token of the small tokenizer by kind of"
+                        " text: most for Python code, fewer for English and"
+                        " German, fewest for digits and Chinese.")
+
+
+FIELDS = ((0, 8, "magic word", "tokenizer"), (8, 4, "version", "position"),
+          (12, 4, "bytes a token", "head"), (16, 8, "number of tokens", "query"),
+          (24, 32, "tokenizer's fingerprint", "value"),
+          (56, 32, "checksum of the tokens", "feed_forward"),
+          (88, 40, "zeros", "muted"), (128, 1 << 40, "the tokens", "key"))
+
+
+def header_bytes(data: bytes) -> Picture:
+    """The bytes of a small shard in hexadecimal, one colour for a field."""
+    rows = -(-len(data) // 16)
+    fig, ax = canvas(height=WIDTH * (rows + 4.4) / 18.4)
+    blank(ax, 18.4, rows + 4.4)
+    for i, byte in enumerate(data):
+        name, color = next((n, c) for start, size, n, c in FIELDS
+                           if start <= i < start + size)
+        row, column = divmod(i, 16)
+        x, y = 2.2 + column, rows + 3.1 - row
+        _rect(ax, x + 0.03, y + 0.05, 0.94, 0.9, tint(color, 0.72))
+        _text(ax, x + 0.5, y + 0.47, f"{byte:02x}", 9.5,
+              "muted" if name == "zeros" else "ink")
+    for row in range(rows):
+        _text(ax, 1.9, rows + 3.57 - row, str(16 * row), 9.5, "muted",
+              ha="right")
+    for i, (_, _, name, color) in enumerate(FIELDS):
+        x = (0.3, 4.7, 8.3, 13.4)[i % 4] if i < 4 else \
+            (0.3, 6.5, 13.4, 0.3)[i - 4]
+        y = 1.9 if i < 4 else 0.9 if i < 7 else -0.1
+        _rect(ax, x, y, 0.7, 0.7, tint(color, 0.6))
+        _text(ax, x + 0.95, y + 0.32, name, 10, ha="left")
+    ax.set_ylim(-0.3, rows + 4.2)
+    return picture(fig, "A small shard in hexadecimal, 16 bytes a row. In"
+                        " the first 128 bytes, coloured by field: magic"
+                        " word, version, bytes a token, number of tokens,"
+                        " the tokenizer's fingerprint, the checksum, zeros."
+                        " The tokens follow.")
+
+
+def windows(tokens: list[str], length: int, epochs) -> Picture:
+    """Windows over the first tokens in two epochs, one token shared.
+
+    epochs: [(offset, place in the order of each window), ...].
+    """
+    n, height = len(tokens), 3.2 * len(epochs) + 5.2
+    fig, ax = canvas(height=WIDTH * height / (n + 4.2))
+    blank(ax, n + 4.2, height)
+    left, top = 3.9, height - 4.6
+    for t, token in enumerate(tokens):
+        last = token == "<|endoftext|>"
+        _rect(ax, left + t + 0.05, top, 0.9, 0.9,
+              COLORS["key"] if last else tint("tokenizer", 0.7))
+        ax.text(left + t + 0.35, top + 1.2,
+                "end of text" if last
+                else token.strip(" ").translate(VISIBLE),
+                rotation=60, ha="left", va="bottom", fontsize=9.5,
+                rotation_mode="anchor", color=COLORS["ink"])
+    for e, (offset, places) in enumerate(epochs):
+        y = top - 3.2 * (e + 1) + 0.6
+        _text(ax, 0.1, y + 0.9, f"epoch {e}", 10.5, ha="left")
+        for i, start in enumerate(range(offset, n - 1, length - 1)):
+            end, low = min(start + length, n), y + 0.95 * (1 - i % 2)
+            _rect(ax, left + start + 0.05, low, end - start - 0.1, 0.85,
+                  tint("query", 0.55 if i % 2 else 0.72))
+            _text(ax, left + (start + end) / 2, low + 0.4, str(places[i]),
+                  10.5)
+    return picture(fig, f"The first {n} tokens of a text and below them the"
+                        f" windows of {length} tokens of two epochs. Each"
+                        " window shares one token with the next. The second"
+                        " epoch begins at another offset, and the numbers in"
+                        " the windows, their order, are others.")
+
+
+def never_seen(epochs: list[float], shares: list[float]) -> Picture:
+    """Share of windows never drawn: with replacement, and by permutation."""
+    fig, ax = canvas(height=2.9)
+    ax.plot([0, 1, epochs[-1]], [100, 0, 0], color=COLORS["right"])
+    ax.plot(epochs, [100 * s for s in shares], color=COLORS["wrong"])
+    ax.plot(1, 100 * shares[10], "o", color=COLORS["wrong"], clip_on=False)
+    ax.annotate(f"{100 * shares[10]:.0f} %", (1, 100 * shares[10]), (8, 6),
+                textcoords="offset points", fontsize=11,
+                color=COLORS["wrong"], fontweight="semibold")
+    ax.annotate("drawn at random", (2.1, 100 * shares[21]), (2, 12),
+                textcoords="offset points", fontsize=11,
+                color=COLORS["wrong"], fontweight="semibold")
+    ax.annotate("a permutation", (0.74, 14), ha="right", fontsize=11,
+                color=COLORS["right"], fontweight="semibold")
+    ax.set(xlabel="windows used, in epochs", ylabel="% never seen",
+           xlim=(0, epochs[-1]), ylim=(0, 100))
+    return picture(fig, "Share of windows never seen. With a permutation it"
+                        " falls in a straight line to 0 after one epoch."
+                        " Drawn at random it bends: 37 % are left after one"
+                        " epoch's worth of draws and 5 % after three.")
+
+
+def shared(starts: list[list[int]], worlds: tuple[int, ...]) -> Picture:
+    """The same batches, worked on by 1, 2 and 4 processes.
+
+    starts: for each batch, where its windows begin.
+    """
+    shades = ("query", "key", "value", "attention")
+    size, n = len(starts[0]), len(starts)
+    fig, axes = canvas(height=2.9, columns=len(worlds))
+    for ax, world in zip(axes, worlds):
+        blank(ax, n, size + 1)
+        ax.set_aspect("auto")
+        ax.set_title(f"{world} process{'es' if world > 1 else ''}",
+                     loc="left", fontsize=12, fontweight="semibold")
+        for b, batch in enumerate(starts):
+            _text(ax, b + 0.5, size + 0.45, str(b), 10, "muted")
+            for row, start in enumerate(batch):
+                color = shades[row * world // size]
+                _rect(ax, b + 0.05, size - row - 0.95, 0.9, 0.9,
+                      tint(color, 0.62))
+                _text(ax, b + 0.5, size - row - 0.5, str(start), 10.5)
+    return picture(fig, f"The first {n} batches, the columns, each with"
+                        f" {size} windows, named by where they begin. One"
+                        " colour for a process. The numbers are the same for"
+                        " one, two and four processes; only the colours"
+                        " differ.")
+
+
+def baselines(bits: dict[str, float]) -> Picture:
+    """Bits per byte of held-out text by compressors and by counting."""
+    fig, ax = canvas(height=2.5)
+    for i, (name, value) in enumerate(bits.items()):
+        color = "query" if "gram" in name else "key"
+        ax.barh(i, value, height=0.6, color=tint(color, 0.25))
+        _text(ax, value + 0.05, i, f"{value:.2f}", ha="left")
+    ax.set_yticks(range(len(bits)), list(bits))
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.spines["left"].set_visible(False)
+    ax.set(xlabel="bits per byte of held-out files, lower is better",
+           xlim=(0, 1.13 * max(bits.values())))
+    return picture(fig, "Bits per byte of the standard library's held-out"
+                        " files. Two compressors, gzip and xz, and three"
+                        " counting models: the 1-gram needs most, then the"
+                        " 2-gram; the 3-gram needs least of all.")

@@ -1,0 +1,625 @@
+"""gpt2.training: what the page does not try. Kills are in test_resume.py."""
+import json
+import math
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import gpt2.training as training
+from gpt2.checks import reference_model, reference_state
+from gpt2.config import PRESETS, GPT2Config
+from gpt2.data import Batches, DataError, token_sizes
+from gpt2.model import GPT2, next_token_loss
+from gpt2.pretrained import CheckpointError
+from gpt2.tokenizer import Tokenizer
+from gpt2.training import (Engine, Interrupted, Log, NotFinite, Run, Stepper,
+                           TrainingConfig, accumulate, checkpoints, evaluate,
+                           evaluation_windows, learning_rate, one_update,
+                           read_rows, read_run, start_run, train)
+
+MODEL = GPT2Config(vocab_size=4096, n_positions=32, n_embd=32, n_layer=2,
+                   n_head=4, bos_token_id=4095, eos_token_id=4095)
+CONFIG = TrainingConfig(steps=6, batch_size=4, micro_batch=2, length=32,
+                        warmup=2, learning_rate=3e-3, dropout=0.1,
+                        save_every=2, eval_every=3, eval_windows=3)
+
+
+class Text:
+    """Tokens in memory."""
+
+    def __init__(self, n, seed=0, top=64):
+        generator = torch.Generator().manual_seed(seed)
+        self.ids = torch.randint(top, (n,), generator=generator)
+        self.fingerprint = f"{n}, {seed}"
+
+    def __len__(self):
+        return len(self.ids)
+
+    def window(self, start, length):
+        assert 0 <= start and start + length <= len(self)
+        return self.ids[start:start + length]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(root):
+    return Tokenizer.load(root / "checkpoints" / "nano")
+
+
+def new_model(config=MODEL, seed=0):
+    torch.manual_seed(seed)
+    return GPT2(config)
+
+
+def new_batches(size=4, **kwargs):
+    return Batches(Text(2000), size, 32, **kwargs)
+
+
+def prepared(config=CONFIG, model=None, kind=Engine):
+    engine = kind()
+    engine.prepare(model or new_model(), config)
+    return engine
+
+
+# -------------------------------------------------------------------- config
+@pytest.mark.parametrize("change, error, words", [
+    (dict(steps=0), ValueError, "steps is 0; it must be at least 1"),
+    (dict(length=1), ValueError, "length is 1; it must be at least 2"),
+    (dict(learning_rate=-1.0), ValueError, "learning_rate is -1.0"),
+    (dict(learning_rate=math.nan), ValueError, "learning_rate is nan"),
+    (dict(learning_rate=math.inf), ValueError, "learning_rate is inf"),
+    (dict(beta2=1.0), ValueError, "beta2 is 1.0; it must be below 1"),
+    (dict(dropout=1.5), ValueError, "dropout is 1.5"),
+    (dict(steps=1.5), TypeError, "steps is 1.5; it must be int"),
+    (dict(seed=True), TypeError, "seed is True; it must be int"),
+    (dict(deterministic=1), TypeError, "deterministic is 1; it must be bool"),
+    (dict(precision="int8"), ValueError, "float32 or bfloat16"),
+    (dict(keep=0), ValueError, "keep is 0"),
+])
+def test_config_refuses(change, error, words):
+    with pytest.raises(error, match=words):
+        replace(CONFIG, **change)
+
+
+def test_config_presets():
+    for name in PRESETS:
+        config = TrainingConfig.from_preset(name)
+        assert config.length == GPT2Config.from_preset(name).n_positions
+    assert TrainingConfig.from_preset("gpt2", steps=3).steps == 3
+    with pytest.raises(ValueError, match="unknown preset 'gpt3'; known are"):
+        TrainingConfig.from_preset("gpt3")
+    nano = TrainingConfig.from_preset("nano")
+    assert (nano.batch_size, nano.length, nano.learning_rate, nano.warmup) \
+        == (16, 512, 2e-3, 200)
+    assert TrainingConfig(**json.loads(json.dumps(vars(nano)))) == nano
+
+
+@pytest.mark.parametrize("warmup, steps", [(0, 10), (3, 10), (10, 10),
+                                           (50, 10), (0, 1), (1, 2)])
+def test_learning_rate(warmup, steps):
+    config = replace(CONFIG, warmup=warmup, steps=steps)
+    rates = [learning_rate(t, config) for t in range(steps)]
+    assert all(0 < r < config.learning_rate * (1 + 1e-9) for r in rates)
+    top = min(warmup, steps)
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    if warmup < steps - 1:
+        assert rates[-1] == pytest.approx(config.learning_rate * 0.1)
+
+
+# ----------------------------------------------------------------- optimizer
+@pytest.mark.parametrize("tied", [True, False])
+def test_groups(tied):
+    with torch.device("meta"):
+        model = GPT2(replace(MODEL, tie_word_embeddings=tied))
+    decayed, free = training.parameter_groups(model, 0.1)
+    names = {id(p): n for n, p in model.named_parameters()}
+    assert {names[id(p)].split(".")[-1] for p in decayed["params"]} == {
+        "weight"}
+    assert all(names[id(p)].endswith("bias") or "ln_" in names[id(p)]
+               for p in free["params"])
+    both = decayed["params"] + free["params"]
+    assert len({id(p) for p in both}) == len(both) == len(names)
+    model.wte.weight.requires_grad_(False)
+    assert len(training.parameter_groups(model, 0)[0]["params"]) == len(
+        decayed["params"]) - 1
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype, tol", [(torch.float64, 1e-9),
+                                        (torch.float32, 1e-5)])
+def test_twenty_updates_equal_hugging_face(tied, dtype, tol):
+    """With an untied head too, and micro-batches that do not divide."""
+    shape = replace(MODEL, tie_word_embeddings=tied, embd_pdrop=0.0,
+                    attn_pdrop=0.0, resid_pdrop=0.0)
+    theirs, ours = reference_model(shape, dtype=dtype), GPT2(shape).to(dtype)
+    ours.load_state_dict(reference_state(theirs))
+    config = replace(CONFIG, steps=20, dropout=0.0, micro_batch=3, clip=0.5,
+                     batch_size=4, weight_decay=0.3)
+    stepper, batches = Stepper(), new_batches()
+    stepper.prepare(ours, config)
+    groups = [{"params": [p for p in theirs.parameters() if p.ndim > 1],
+               "weight_decay": 0.3},
+              {"params": [p for p in theirs.parameters() if p.ndim < 2],
+               "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=False)
+    for step in range(20):
+        ids = batches.take()
+        rate = learning_rate(step, config)
+        loss = next_token_loss(theirs(ids).logits, ids)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        optimizer.step()
+        assert abs(float(accumulate(stepper, ids)) - loss.item()) <= tol * 9
+        assert float(stepper.clip()) == pytest.approx(norm.item(), rel=1e-4)
+        stepper.update(rate)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 7, 100])
+def test_accumulation(micro_batch):
+    ids = torch.randint(4096, (7, 32),
+                        generator=torch.Generator().manual_seed(0))
+    def gradients(size):
+        config = replace(CONFIG, micro_batch=size, dropout=0.0)
+        stepper = prepared(config, new_model().double())
+        return accumulate(stepper, ids), [
+            p.grad for p in stepper.model.parameters()]
+    loss, ours = gradients(micro_batch)
+    whole, theirs = gradients(7)
+    assert abs(loss - whole) < 1e-12
+    for a, b in zip(ours, theirs):
+        assert (a - b).abs().max() < 1e-12
+
+
+def test_clip_off():
+    engine = prepared(replace(CONFIG, clip=0.0))
+    accumulate(engine, new_batches().take())
+    before = [p.grad.clone() for p in engine.model.parameters()]
+    norm = engine.clip()
+    assert norm.isfinite() and norm > 0
+    assert all(torch.equal(a, p.grad) for a, p in zip(
+        before, engine.model.parameters()))
+
+
+def test_the_dropout_of_the_run():
+    """Its rate replaces the model's; ranks draw other numbers."""
+    class Second(Engine):
+        rank, world = 1, 2
+    losses = []
+    for kind in (Engine, Engine, Second):
+        engine = prepared(replace(CONFIG, dropout=0.5), kind=kind)
+        assert engine.model.config.resid_pdrop == 0.5
+        assert {m.p for m in engine.model.modules()
+                if isinstance(m, nn.Dropout)} == {0.5}
+        losses.append(float(accumulate(engine, new_batches().take())))
+    assert losses[0] == losses[1] != losses[2]
+    off = prepared(replace(CONFIG, dropout=0.0))
+    ids = new_batches().take()
+    assert accumulate(off, ids) == accumulate(off, ids)
+
+
+def test_deterministic():
+    config = replace(CONFIG, deterministic=True, steps=2)
+    try:
+        rows = train(new_model(), new_batches(), config)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    plain = train(new_model(), new_batches(), replace(config,
+                                                      deterministic=False))
+    assert [r["loss"] for r in rows] == [r["loss"] for r in plain]
+
+
+# ---------------------------------------------------------------- evaluation
+@pytest.mark.parametrize("n", [2, 3, 31, 32, 33, 62, 63, 64, 65, 500])
+def test_every_token_is_predicted_once(n):
+    seen = []
+    for start, length in evaluation_windows(Text(n), 32):
+        assert 2 <= length <= 32
+        seen += range(start + 1, start + length)
+    assert seen == list(range(1, n))
+
+
+def test_some_windows():
+    some = evaluation_windows(Text(5000), 32, 5)
+    every = evaluation_windows(Text(5000), 32)
+    assert len(some) == 5 and set(some) <= set(every)
+    assert some[0][0] == 0 and some[-1][0] > 3500
+    assert evaluation_windows(Text(100), 32, 50) == evaluation_windows(
+        Text(100), 32)
+    with pytest.raises(DataError, match="1 held-out tokens"):
+        evaluation_windows(Text(1), 32)
+
+
+def test_evaluate_by_hand(tokenizer):
+    model, text = new_model().train(), Text(90, top=4096)
+    found = evaluate(model, text, tokenizer)
+    assert model.training and model.h[0].training
+    nats, model = 0.0, model.eval()
+    with torch.no_grad():
+        for start in (0, 31, 62):
+            ids = text.window(start, min(32, 90 - start))[None]
+            nats += model(ids, labels=ids).loss.item() * (ids.numel() - 1)
+    size = sum(len(tokenizer.token_bytes(i)) for i in text.ids[1:].tolist()
+               if i != tokenizer.eos_token_id)
+    assert found["tokens"] == 89
+    assert found["loss"] == pytest.approx(nats / 89, rel=1e-6)
+    assert found["perplexity"] == pytest.approx(math.exp(nats / 89))
+    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / size)
+
+
+def test_looking_changes_nothing(tokenizer):
+    """Evaluation and samples draw no random number and keep the mode."""
+    run = Run(None, tokenizer, Text(300, 1), prompts=("a", ""))
+    looking = replace(CONFIG, sample_every=1, eval_every=1)
+    models = new_model(), new_model()
+    a = train(models[0], new_batches(), looking, run=run)
+    b = train(models[1], new_batches(), CONFIG)
+    assert [r["loss"] for r in a if "loss" in r] == [r["loss"] for r in b]
+    assert sum("validation_loss" in r for r in a) == 6
+    assert sum("sample" in r for r in a) == 14
+    assert all(torch.equal(p, q) for p, q in zip(
+        models[0].parameters(), models[1].parameters()))
+
+
+# ---------------------------------------------------------------- resume
+def test_resume_with_other_micro_batches(tokenizer, tmp_path):
+    stop_at(4, tmp_path, tokenizer)
+    other = replace(CONFIG, micro_batch=4, keep=1, eval_every=5)
+    rows = train(new_model(seed=9), new_batches(), other,
+                 run=Run(tmp_path, tokenizer))
+    assert [r["step"] for r in rows if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    assert len(checkpoints(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("change", [
+    dict(learning_rate=1e-3), dict(steps=7), dict(dropout=0.2),
+    dict(clip=0.5), dict(weight_decay=0.0), dict(seed=1), dict(beta1=0.8),
+    dict(precision="bfloat16"), dict(warmup=3), dict(final_fraction=0.2)])
+def test_other_mathematics_refused(change, tokenizer, tmp_path):
+    stop_at(2, tmp_path, tokenizer)
+    (name, value), = change.items()
+    with pytest.raises(DataError, match=f"{name} .*not {value!r}. Resume"):
+        train(new_model(), new_batches(), replace(CONFIG, **change),
+              run=Run(tmp_path, tokenizer))
+
+
+def test_other_data_refused(tokenizer, tmp_path):
+    stop_at(2, tmp_path, tokenizer)
+    for batches in (new_batches(seed=1), new_batches(8),
+                    Batches(Text(2001), 4, 32)):
+        with pytest.raises(DataError):
+            train(new_model(), batches, CONFIG, run=Run(tmp_path, tokenizer))
+
+
+def stop_at(step, run, tokenizer, number=signal.SIGTERM):
+    """Train until this update, then a signal."""
+    class Stopping(Engine):
+        def update(self, rate):
+            super().update(rate)
+            self.done = getattr(self, "done", 0) + 1
+            if self.done == step:
+                signal.raise_signal(number)
+    with pytest.raises(Interrupted) as caught:
+        train(new_model(), new_batches(), CONFIG, Stopping(),
+              Run(run, tokenizer, Text(300, 1) if run else None))
+    assert caught.value.code == 128 + number
+    return caught.value
+
+
+def test_a_finished_run_stays(tokenizer, tmp_path):
+    run = Run(tmp_path, tokenizer, Text(300, 1))
+    rows = train(new_model(), new_batches(), CONFIG, run=run)
+    model = new_model(seed=5)
+    again = train(model, new_batches(), CONFIG, run=run)
+    assert again == rows == read_rows(tmp_path / "metrics.jsonl")
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 6, "lo')
+    assert train(model, new_batches(), CONFIG, run=run) == rows
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training_state.pt",
+                                  "position.json", "config.json",
+                                  "checksums.json"])
+@pytest.mark.parametrize("how", ["changed", "cut", "gone"])
+def test_damaged(name, how, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "load_pretrained", None)   # never reached
+    stop_at(2, tmp_path, tokenizer)
+    file = checkpoints(tmp_path)[-1] / name
+    content = file.read_bytes()
+    if how == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-3] if how == "cut" else
+                         b"{" + bytes([content[1] ^ 1]) + content[2:])
+    with pytest.raises(DataError, match="is damaged. Remove it"):
+        train(new_model(), new_batches(), CONFIG, run=Run(tmp_path, tokenizer))
+
+
+def test_a_strange_file_in_a_checkpoint(tokenizer, tmp_path):
+    stop_at(2, tmp_path, tokenizer)
+    (checkpoints(tmp_path)[-1] / "more.txt").write_text("?")
+    with pytest.raises(DataError, match="is damaged"):
+        train(new_model(), new_batches(), CONFIG, run=Run(tmp_path, tokenizer))
+
+
+# ----------------------------------------------------------------- not finite
+def test_not_finite_keeps_the_last_good_one(tokenizer, tmp_path):
+    class Poisoned(Engine):
+        calls = 0
+
+        def backward(self, ids, share, last):
+            loss = super().backward(ids, share, last)
+            self.calls += 1
+            if self.calls == 10:             # second half of update 5
+                self.model.h[1].mlp.c_fc.bias.grad[3] = math.inf
+                self.before = [p.detach().clone() for p in
+                               self.model.parameters()]
+            return loss
+    engine, batches = Poisoned(), new_batches()
+    with pytest.raises(NotFinite, match="update 5, batch 4: loss .* norm"):
+        train(new_model(), batches, CONFIG, engine, Run(tmp_path, tokenizer))
+    assert all(torch.equal(a, p) for a, p in zip(
+        engine.before, engine.model.parameters()))
+    assert [p.name[-1] for p in checkpoints(tmp_path)] == ["2", "4"]
+    assert batches.taken == 4
+    rows = train(new_model(), new_batches(), CONFIG,
+                 run=Run(tmp_path, tokenizer))
+    assert [r["step"] for r in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_loss_that_is_no_number():
+    engine = prepared(replace(CONFIG, dropout=0.0))
+    with torch.no_grad():
+        engine.model.ln_f.bias.fill_(math.nan)
+    with pytest.raises(NotFinite, match="update 1, batch 0: loss nan"):
+        one_update(0, engine, new_batches())
+    assert not engine.optimizer.state
+
+
+# -------------------------------------------------------------------- signals
+def test_without_a_directory_it_says_so():
+    error = stop_at(3, None, None, signal.SIGINT)
+    assert error.code == 130 and "nothing is saved" in str(error)
+    assert "SIGINT after update 3" in str(error)
+
+
+def test_handlers_come_back(tokenizer):
+    old = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(new_model(), new_batches(), CONFIG)
+    with pytest.raises(ZeroDivisionError), training.catching_signals():
+        1 / 0
+    stop_at(1, None, None)
+    assert old == (signal.getsignal(signal.SIGINT),
+                   signal.getsignal(signal.SIGTERM))
+
+
+def test_a_second_ctrl_c_acts_at_once():
+    with pytest.raises(KeyboardInterrupt):
+        with training.catching_signals() as caught:
+            signal.raise_signal(signal.SIGINT)
+            assert caught == [signal.SIGINT]
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_off_the_main_thread():
+    rows = []
+    thread = threading.Thread(target=lambda: rows.extend(train(
+        new_model(), new_batches(), replace(CONFIG, steps=2))))
+    thread.start()
+    thread.join()
+    assert len(rows) == 2
+
+
+def test_another_process_was_told_to_stop(tokenizer, tmp_path):
+    """Two processes must agree: `any` may be true though no signal came."""
+    class Asked(Engine):
+        asked = 0
+
+        def any(self, flag):
+            self.asked += 1
+            return self.asked > 5
+    with pytest.raises(Interrupted) as caught:
+        train(new_model(), new_batches(), CONFIG, Asked(),
+              Run(tmp_path, tokenizer))
+    assert caught.value.code == 143 and checkpoints(tmp_path)
+
+
+def test_only_rank_0_writes_the_log(tokenizer, tmp_path):
+    class Second(Engine):
+        rank, world = 1, 2
+
+        def save(self, path, position, tokenizer):
+            path.mkdir(parents=True)         # as if process 0 had written it
+    rows = train(new_model(), new_batches(), CONFIG, Second(),
+                 Run(tmp_path, tokenizer))
+    assert len(rows) == 6
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoints"]
+
+
+# ---------------------------------------------------------------- the folder
+def test_start_run(tmp_path):
+    begin = [tmp_path / "x", CONFIG, MODEL, "stdlib"]
+    assert start_run(*begin, command="python -m gpt2 train") == []
+    with pytest.raises(DataError, match=r"holds a run already. Resume it"):
+        start_run(*begin)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        assert start_run(*begin, resume=True) == [
+            f"threads {threads + 1}, before {threads}"]
+    finally:
+        torch.set_num_threads(threads)
+    again = [*begin[:1], replace(CONFIG, micro_batch=1), *begin[2:]]
+    start_run(*again, resume=True)
+    found = read_run(tmp_path / "x")
+    assert found["training"].micro_batch == 1 and found["model"] == MODEL
+    assert found["source"] == "stdlib" and len(found["sessions"]) == 3
+    assert found["sessions"][0]["command"] == "python -m gpt2 train"
+    assert {"python", "torch", "threads"} <= found["sessions"][0].keys()
+
+
+def test_start_run_refuses(tmp_path):
+    start_run(tmp_path / "x", CONFIG, MODEL, "stdlib")
+    before = (tmp_path / "x" / "training.json").read_bytes()
+    for config, model, source, words in (
+            (replace(CONFIG, beta1=0.5), MODEL, "stdlib", "beta1 0.9, not"),
+            (CONFIG, replace(MODEL, n_layer=3), "stdlib", "another model"),
+            (CONFIG, MODEL, "shakespeare", "another source")):
+        with pytest.raises(DataError, match=words):
+            start_run(tmp_path / "x", config, model, source, resume=True)
+    assert (tmp_path / "x" / "training.json").read_bytes() == before
+    with pytest.raises(DataError, match="no run to resume.*training.json"):
+        start_run(tmp_path / "y", CONFIG, MODEL, "stdlib", resume=True)
+    assert not (tmp_path / "y").exists()
+    with pytest.raises(DataError, match="holds no run"):
+        read_run(tmp_path / "y")
+    for what in (dict(directory=tmp_path), dict(validation=Text(9))):
+        with pytest.raises(ValueError, match="needs its tokenizer; pass"):
+            Run(**what)
+
+
+def test_leftovers(tmp_path):
+    folder = tmp_path / "checkpoints"
+    dead, alive = 999_999_999, os.getppid()
+    gone = [folder / f".step-00000004.{dead}.tmp",
+            folder / f".step-00000002.{dead}.gone",
+            folder / f".step-00000006.{os.getpid()}.tmp"]
+    kept = [folder / f".step-00000004.{alive}.tmp", folder / "step-00000002",
+            folder / ".hidden.tmp", folder / ".tmp"]
+    for path in gone + kept:
+        path.mkdir(parents=True)
+        (path / "file").write_text("x")
+    (tmp_path / f".metrics.jsonl.{dead}.tmp").write_text("x")
+    training.remove_leftovers(tmp_path)
+    assert not any(path.exists() for path in gone)
+    assert all((path / "file").exists() for path in kept)
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoints"]
+    training.remove_leftovers(tmp_path / "nothing")
+
+
+def test_saving_fails(tokenizer, tmp_path, monkeypatch):
+    for name in ("save_pretrained", "save_tokenizer", "sync"):
+        run = tmp_path / name
+        stop_at(2, run, tokenizer)
+        def full(*args, **kwargs):
+            raise OSError(28, "No space left on device")
+        with monkeypatch.context() as patch:
+            patch.setattr(training, name, full)
+            with pytest.raises(CheckpointError, match="after update 4 could"
+                               ".*No space.*last good one.*step-00000002"):
+                train(new_model(), new_batches(), CONFIG,
+                      run=Run(run, tokenizer))
+        names = sorted(p.name for p in (run / "checkpoints").iterdir())
+        assert names == ["step-00000000", "step-00000002"]
+        rows = train(new_model(), new_batches(), CONFIG,
+                     run=Run(run, tokenizer))
+        assert rows[-1]["step"] == 6
+
+
+def test_log(tmp_path):
+    path = tmp_path / "a" / "metrics.jsonl"
+    log = Log(path)
+    log.rewind(0)
+    for step in range(1, 6):
+        log.add(step=step, loss=1 / step)
+    assert read_rows(path) == log.rows
+    again = Log(path)
+    again.rewind(3)
+    assert again.rows == log.rows[:3] == read_rows(path)
+    assert log.has(5, "loss") == 1 and not log.has(5, "sample")
+    assert read_rows(tmp_path / "none") == [] == read_rows(None)
+    Log(None).add(step=1)
+
+
+# --------------------------------------------------------------- the helpers
+def test_steps_in(monkeypatch):
+    model, batches = new_model(), new_batches()
+    before = [p.detach().clone() for p in model.parameters()]
+    steps = training.steps_in(0.05, model, batches, CONFIG, Engine())
+    assert steps > 5 and batches.taken == 0
+    assert all(torch.equal(a, p) for a, p in zip(before, model.parameters()))
+
+    class Slow(Engine):
+        def backward(self, ids, share, last):
+            time.sleep(0.05)
+            return super().backward(ids, share, last)
+    large = replace(CONFIG, batch_size=64, micro_batch=1)
+    began = time.monotonic()
+    found = training.steps_in(1, model, new_batches(64), large, Slow())
+    assert time.monotonic() - began < 3      # 6 micro-batches, not 192
+    assert 5 < found < 18                    # 64 × 0.05 s each: 17 at most
+    with pytest.raises(ValueError, match="none fits into 0.01 minutes"):
+        training.steps_in(0.01, model, new_batches(64), large, Slow())
+
+
+def test_metrics(tokenizer):
+    rows = train(new_model(), new_batches(), CONFIG,
+                 run=Run(peak=training.measured_peak(seconds=0.05)))
+    for number, row in enumerate(rows, 1):
+        assert row["step"] == number and row["tokens"] == number * 4 * 32
+        assert 0 < row["mfu"] < 1.5 and row["seconds"] > 0
+        assert row["learning_rate"] == learning_rate(number - 1, CONFIG)
+
+
+def test_sample(tokenizer):
+    model = new_model().train()
+    state = torch.get_rng_state()
+    a = training.sample(model, tokenizer, "def f", 100)
+    assert a == training.sample(model, tokenizer, "def f", 100)
+    assert a != training.sample(model, tokenizer, "def f", 100, seed=1)
+    assert not a.startswith("def f") and model.training
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_function_headers():
+    source = ("import x\n"
+              "def one(): return 1\n"
+              "async def two(a,\n"
+              "              b):\n"
+              "    pass\n"
+              "class C:\n"
+              "    def three(self):\n"
+              '        """Doc."""\n')
+    found = list(training.function_headers(["def (", source, "a\0b"]))
+    assert [(h.context.splitlines()[-1].strip(), h.indent) for h in found] \
+        == [("b):", 0), ("def three(self):", 4)]
+
+
+@pytest.mark.parametrize("text, indent, body", [
+    ("    a\n    b\nc\n", 0, "    a\n    b\n"),
+    ("    a\n\n    b\n", 0, "    a\n\n"),
+    ("        a\n    def g():\n", 4, "        a\n"),
+    ("    a\n  # comment\nx\n", 0, "    a\n  # comment\n"),
+    ("x\n", 0, ""), ("", 0, ""), ("    cut off he", 0, "")])
+def test_bodies(text, indent, body):
+    assert training.body_of(text, indent) == body
+
+
+def test_parses():
+    assert training.parses("    return 1\n")
+    assert training.parses("        await x\n")
+    assert training.parses('    return "\\d"\n')         # a warning, no more
+    for bad in ("", "    return (\n", "    x = \0\n", "return 1\n    x\n"):
+        assert not training.parses(bad)
+
+
+def test_write_and_rate(tokenizer):
+    contexts = ["def f(x):\n", "x = 1\n" * 60 + "def g():\n", ""]
+    written = list(training.write_with(new_model(), tokenizer, contexts,
+                                       new=12, batch_size=2))
+    assert len(written) == 3 and all(isinstance(w, str) for w in written)
+    headers = [training.Header(c, 0) for c in contexts]
+    found = training.parse_rate(
+        headers, ["    return x + 1\nx", "    return (\nx", "x"], tokenizer,
+        minimum=2)
+    assert found == {"headers": 3, "bodies": 2, "parse": 1, "rate": 0.5}
