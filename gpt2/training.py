@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import signal
 import time
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -443,7 +445,7 @@ def save_checkpoint(run: Path, step: int, engine: Engine, batches: Batches,
         raise CheckpointError(
             f"the checkpoint after update {step:,} could not be saved:"
             f" {error}. The last good one: {last[0]}. Make room, then go on"
-            f" with --resume --out {run}") from error
+            f" with --resume --out {shlex.quote(str(run))}") from error
     for old in checkpoints(run)[:-engine.config.keep]:
         if engine.rank == 0:
             remove_directory(old)
@@ -533,7 +535,7 @@ class Interrupted(Exception):
         number = caught[0] if caught else signal.SIGTERM     # another process
         self.code = 128 + number
         where = (f"saved; go on with: python -m gpt2 train --resume --out"
-                 f" {run}" if run else "nothing is saved.")
+                 f" {shlex.quote(str(run))}" if run else "nothing is saved.")
         super().__init__(f"{signal.Signals(number).name} after update"
                          f" {step:,}: {where}")
 
@@ -893,6 +895,12 @@ def parses(body: str) -> bool:
     return True
 
 # %% chapters/14_training.ipynb#write-with
+def until_end(ids: list[int], tokenizer: Tokenizer) -> str:
+    """The text of ids up to the first <|endoftext|>."""
+    return tokenizer.decode(takewhile(
+        lambda id: id != tokenizer.eos_token_id, ids))
+
+
 def write_with(model: GPT2, tokenizer: Tokenizer, contexts: list[str],
                new: int = 160, seed: int = 0, batch_size: int = 16,
                temperature: float = 0.8) -> Iterator[str]:
@@ -908,9 +916,7 @@ def write_with(model: GPT2, tokenizer: Tokenizer, contexts: list[str],
                        temperature=temperature, generator=generator,
                        attention_mask=mask.to(device))
         for row in out[:, ids.shape[1]:].tolist():
-            if tokenizer.eos_token_id in row:
-                row = row[:row.index(tokenizer.eos_token_id)]
-            yield tokenizer.decode(row)
+            yield until_end(row, tokenizer)
 
 # %% chapters/14_training.ipynb#write-with-trigram
 def write_with_trigram(trigram: Trigram, tokenizer: Tokenizer,
@@ -929,7 +935,8 @@ def write_with_trigram(trigram: Trigram, tokenizer: Tokenizer,
         w = torch.multinomial(p ** (1 / temperature), 1, generator=generator)
         out.append(w)
         u, v = v, w
-    yield from map(tokenizer.decode, torch.cat(out, 1).tolist())
+    for row in torch.cat(out, 1).tolist():
+        yield until_end(row, tokenizer)
 
 # %% chapters/14_training.ipynb#parse-rate
 def parse_rate(headers: list[Header], written: Iterable[str],
@@ -1005,6 +1012,7 @@ __all__ = [
     "function_headers",
     "body_of",
     "parses",
+    "until_end",
     "write_with",
     "write_with_trigram",
     "parse_rate",

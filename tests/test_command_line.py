@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,35 +14,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import (NANO, ROOT, build, is_one_line, make_small, process,
+                      run_example, runner, start)
 
-from gpt2 import (GPT2, PRESETS, GPT2Config, Tokenizer, count_parameters,
+from gpt2 import (PRESETS, GPT2Config, Tokenizer, count_parameters,
                   flops_per_token, memory_bytes)
 from gpt2 import __main__ as command_line
 from gpt2.generation import generate, stream_text
-from gpt2.pretrained import (load_pretrained, load_tokenizer, save_pretrained,
-                             save_tokenizer)
+from gpt2.pretrained import load_pretrained, load_tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
-NANO = ROOT / "checkpoints" / "nano"
-COMMANDS = ["sample", "info", "tokenize"]
+COMMANDS = ["sample", "info", "tokenize", "train", "evaluate"]
 # An installed wheel has no tokenizer of its own.
 own_tokenizer = pytest.mark.skipif(
     not command_line.NANO.is_dir(), reason="the wheel has no checkpoints/nano")
 TEXT = "def f(x):\n\treturn 'naïve 🙂 日本' # \u202e\r\n\x00 <|endoftext|>  "
-
-
-def build(folder, *, dtype=torch.float32, scale=1.0, **changes):
-    """A random model that has something to say, saved with a tokenizer."""
-    torch.manual_seed(0)
-    config = GPT2Config.from_preset("nano", **{**dict(
-        n_positions=64, n_embd=32, n_layer=2, n_head=4), **changes})
-    model = GPT2(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1 * scale)
-    save_pretrained(model.to(dtype), folder)
-    save_tokenizer(Tokenizer.load(NANO), folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -60,35 +44,7 @@ def endless(tmp_path_factory):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Call main: (exit code, standard output, standard error)."""
-    def call(*arguments, stdin=b"", terminal=False):
-        source = io.TextIOWrapper(io.BytesIO(stdin), encoding="ascii")
-        source.isatty = lambda: terminal
-        monkeypatch.setattr(sys, "stdin", source)
-        code = command_line.main([str(word) for word in arguments])
-        return code, *capsys.readouterr()
-    return call
-
-
-def start(*arguments, environment={}, **options):
-    """A process with pipes, and Python's buffers as users have them."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "gpt2", *map(str, arguments)],
-        env=os.environ | {"PYTHONUNBUFFERED": "", **environment},
-        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
-           "stderr": subprocess.PIPE, **options})
-
-
-def process(*arguments, **options):
-    """Exit code, standard output, standard error of a process that ends."""
-    with start(*arguments, **options) as running:
-        out, err = running.communicate(timeout=120)
-    return running.returncode, (out or b"").decode(), err.decode()
-
-
-def is_one_line(text):
-    return text.startswith("gpt2: ") and text.count("\n") == 1 and (
-        text.endswith("\n") and len(text) > 20 and "Traceback" not in text)
+    return runner(monkeypatch, capsys)
 
 
 # --- sample ---------------------------------------------------------------
@@ -585,25 +541,9 @@ def shell_lines(fence):
     return [line for line in lines if "python -m gpt2" in line]
 
 
-def run_example(run, line, model):
-    """What a shell would do with this line, the model replaced."""
-    stdin = b""
-    words = shlex.split(line)
-    if words[0] == "echo":
-        stdin, words = words[1].encode() + b"\n", words[3:]
-    if "<" in words:
-        words, path = words[:-2], ROOT / words[-1]
-        stdin = path.read_bytes() if path.is_file() else b""
-    assert words[:3] == ["python", "-m", "gpt2"], line
-    if "--model" in words:
-        words[words.index("--model") + 1] = model
-    if words[3] == "sample":
-        words += ["--max-new-tokens", "5"]
-    return run(*words[3:], stdin=stdin)
-
-
 @own_tokenizer
-def test_examples_of_the_help_run(run, model):
+def test_examples_of_the_help_run(run, model, tmp_path, monkeypatch):
+    make_small(monkeypatch, tmp_path)
     lines = [*example_lines(run)]
     assert len(lines) >= 10
     for line in lines:
@@ -614,7 +554,8 @@ def test_examples_of_the_help_run(run, model):
 
 
 @own_tokenizer
-def test_examples_of_the_readme(run, model):
+def test_examples_of_the_readme(run, model, tmp_path, monkeypatch):
+    make_small(monkeypatch, tmp_path)
     lines = shell_lines("bash")
     assert len(lines) >= 3
     for line in lines:
