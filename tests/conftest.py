@@ -1,5 +1,6 @@
 """No test needs the network; some need files that only a network brings."""
 import os
+import signal
 from pathlib import Path
 
 # Before anything imports torch or transformers.
@@ -8,6 +9,11 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1",
                   HF_HUB_DISABLE_TELEMETRY="1")
 
 import pytest
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and
+# every process of theirs too; what is tested here is that it is heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 BPE_FILES = ("vocab.json", "merges.txt")
