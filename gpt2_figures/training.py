@@ -260,3 +260,27 @@ def bits_per_byte(results: Mapping[str, float]) -> Picture:
                         " untrained model needs by far the most. The model"
                         " trained on this page comes near gzip and xz; the"
                         " 3-gram model lies a little below them.")
+
+
+def shipped_run(points: Points, rivals: Mapping[str, float]) -> Picture:
+    """Held-out bits per byte of a long run, (tokens read, bits), and what
+    its rivals need."""
+    fig, ax = canvas(height=3.2)
+    tokens = [count / 1e6 for count, _ in points]
+    for name, bits in rivals.items():
+        ax.axhline(bits, color=COLORS["muted"], linewidth=LINE,
+                   linestyle=(0, (3, 2)), zorder=1)
+        ax.text(tokens[-1], bits, name, fontsize=10.5, ha="right",
+                va="bottom", color=COLORS["muted"])
+    ax.plot(tokens, [bits for _, bits in points], "o-", markersize=5,
+            color=COLORS["query"])
+    ax.text(tokens[-1], points[-1][1] * 0.94, f"{points[-1][1]:.2f}",
+            ha="right", va="top", fontsize=10.5, fontweight="semibold",
+            color=COLORS["query"])
+    ax.set(xlabel="million tokens read", ylabel="held-out bits per byte",
+           xlim=(0, tokens[-1] * 1.02), ylim=(0, None))
+    _grid(ax)
+    return picture(fig, "Held-out bits per byte of the shipped model against"
+                        " the tokens it has read. It falls steeply, passes"
+                        " below gzip, xz and the 3-gram model, and flattens"
+                        f" out at {points[-1][1]:.2f}.")
