@@ -9,54 +9,39 @@ import re
 import secrets
 import shlex
 import sys
-import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
-from datetime import timedelta
+from contextlib import nullcontext
 from enum import Enum
+from functools import partial
 from importlib import metadata
-from itertools import takewhile
 from math import inf, prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from textwrap import shorten
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 import typer
-from safetensors import SafetensorError, safe_open
-from tqdm import tqdm
 
 from gpt2.config import (PRESETS, GPT2Config, config_to_dict,
                          count_parameters, flops_per_token, memory_bytes)
-from gpt2.data import (CORPORA, MANIFEST, SPLITS, Batches, DataError, Tokens,
-                       Trigram, compressed_bits_per_byte, prepare,
-                       read_manifest, texts, token_sizes,
-                       tokenizer_fingerprint, written_directory)
-from gpt2.generation import generate, stream_text
+from gpt2.data import CORPORA, open_splits
+from gpt2.generation import generate_texts, stream_text
 from gpt2.kv_cache import cache_shape
-from gpt2.model import GPT2
-from gpt2.pretrained import (CheckpointError, find_directory, load_pretrained,
-                             load_tokenizer, read_config, save_pretrained,
-                             save_tokenizer)
-from gpt2.tokenizer import Tokenizer, written_whole
-from gpt2.training import (PRECISIONS, RUN_FILE, Engine, Header, Interrupted,
-                           NotFinite, Run, TrainingConfig, checkpoints,
-                           function_headers, measured_peak, parse_rate,
-                           read_rows, read_run, remove_directory,
-                           require_same, save_checkpoint, start_run, steps_in,
-                           summarize, write_with, write_with_trigram)
-from gpt2.training import evaluate as evaluate_model
+from gpt2.pretrained import (FLOATS, find_directory, load_pair,
+                             load_tokenizer, read_config, stored_dtype)
+from gpt2.tokenizer import written_whole
+from gpt2.training import (PRECISIONS, Engine, Interrupted, NotFinite, Plan,
+                           alone, compare, find_device, is_finished,
+                           last_evaluation, new_plan, open_run, require_new,
+                           save_model, saved_plan, set_up)
 from gpt2.training import train as train_model
 
 PROGRAM = "python -m gpt2"
 NANO = Path(__file__).resolve().parent.parent / "checkpoints" / "nano"
 MODEL = "A directory in Hugging Face's format, or a name on its hub."
-DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16",
-          "F64": "float64"}                      # safetensors' names, torch's
-Dtype = Enum("Dtype", {name: name for name in DTYPES.values()}, type=str)
+OWN_NAME = "the book's own small model"
+OWN = f"{MODEL} By default {OWN_NAME}."
+Dtype = Enum("Dtype", {name: name for name in (
+    str(dtype).removeprefix("torch.") for dtype in FLOATS)}, type=str)
 Precision = Enum("Precision", {name: name for name in PRECISIONS}, type=str)
 DATA = (f"{', '.join(CORPORA)}; or a file, a folder, a glob of text or"
         " .jsonl.")
@@ -72,8 +57,20 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False)
 
 
-def option(help: str, *names: str, **settings):
-    return typer.Option(*names, help=help, **settings)
+def option(kind, help: str, *names: str, **settings):
+    """The type of a parameter, with what --help says of it."""
+    return Annotated[kind, typer.Option(*names, help=help, **settings)]
+
+
+flag = partial(option, bool)
+named = partial(option, str | None)
+whole = partial(option, int | None, metavar="N")
+real = partial(option, float | None, metavar="X")
+seeded = partial(whole, min=0, max=2 ** 32 - 1)
+Model = named(OWN, metavar="MODEL")
+Device = named("cpu, cuda, cuda:1, mps ... By default CUDA, if there is one.",
+               metavar="NAME")
+Workers = whole("Processes that tokenize; 0: one for each core.", min=0)
 
 
 def examples(*lines: str) -> str:
@@ -92,19 +89,21 @@ def show_version(wanted: bool) -> None:
 
 
 @app.callback(epilog=examples(
+    'python -m gpt2 sample --prompt "def "',
     'python -m gpt2 sample --model gpt2 --prompt "The dog"',
     "python -m gpt2 info gpt2-xl",
     'python -m gpt2 tokenize "A robot must obey the orders given it"',
     "python -m gpt2 train --data stdlib --out runs/small --minutes 30",
     "python -m gpt2 evaluate --model runs/small/model --data stdlib"))
-def commands(version: Annotated[bool, option(
+def commands(version: flag(
         "Print the versions and exit.", "--version", callback=show_version,
-        is_eager=True)] = False) -> None:
+        is_eager=True) = False) -> None:
     """Sample from a GPT-2, count its parts, tokenize a text, train, measure.
 
     A MODEL is a directory in Hugging Face's format, or a name on its hub:
     gpt2, gpt2-medium, gpt2-large, gpt2-xl, or any OWNER/NAME. Only a name on
-    the hub needs the network, once.
+    the hub needs the network, once. Without one it is the book's own small
+    model, which writes Python and is part of a checkout.
     """
 
 
@@ -124,110 +123,69 @@ def given(text: str | None) -> str | None:
                          " it first.") from None
 
 
-def usable(device: str | None) -> torch.device:
-    """The device of this name, tried out; without one CUDA, else the CPU."""
-    here = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cpu"]
-    device = here[0] if device is None else device
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:    # the latter: no CUDA
-        reason = shorten(str(error).partition("\n")[0], 60, placeholder="...")
-        raise typer.BadParameter(
-            f"{device!r} cannot be used ({reason}); this machine has"
-            f" {', '.join(here)}.", param_hint="--device") from None
-    return torch.device(device)
+def refuse(wrong, what: str, why: str) -> None:
+    """An error of this option or argument, if something is wrong."""
+    if wrong:
+        raise typer.BadParameter(why, param_hint=what)
 
 
-def pair(name: str, **options) -> tuple[GPT2, Tokenizer]:
-    """A model and its tokenizer. options: see load_pretrained."""
-    tokenizer = load_tokenizer(name)
-    network = load_pretrained(name, **options)
-    if len(tokenizer) > network.config.vocab_size:
-        raise CheckpointError(
-            f"{name}: the tokenizer has {len(tokenizer):,} entries, the"
-            f" model {network.config.vocab_size:,}; they are not a pair.")
-    return network, tokenizer
-
-
-def continuations(model, tokenizer, text: str, max_new_tokens: int,
-                  count: int, stream: bool, **options):
-    """For each sample an iterator over the pieces of its text."""
-    if stream:
-        for _ in range(count):
-            yield stream_text(model, tokenizer, text, max_new_tokens,
-                              **options)
-        return
-    ids = torch.tensor([tokenizer.encode(text)], dtype=torch.long,
-                       device=model.head_weight.device)
-    rows = generate(model, ids, max_new_tokens, num_return_sequences=count,
-                    **options)
-    end = model.config.eos_token_id
-    ends = end if isinstance(end, list) else [end]
-    for row in rows[:, ids.shape[1]:].tolist():
-        yield iter([tokenizer.decode(takewhile(
-            lambda id: id not in ends, row))])
+def own_model(instead: str = "--model") -> str:
+    """Where the book's own model and tokenizer are; only a checkout has
+    them. instead: what to give where they are not."""
+    refuse(not NANO.is_dir(), instead, "the book's own model and tokenizer"
+           " are part of a checkout, not of the installed package; name a"
+           " directory, or gpt2.")
+    return str(NANO)
 
 
 @app.command(epilog=examples(
-    'python -m gpt2 sample --model gpt2 --prompt "The dog" --seed 1',
+    'python -m gpt2 sample --prompt "def " --seed 1',
     'python -m gpt2 sample --model gpt2 --prompt "The dog" --greedy --stream',
     'echo "The dog" | python -m gpt2 sample --model gpt2 --num-samples 3',
-    "python -m gpt2 sample --model gpt2 --top-k 0 --top-p 0.9 < /dev/null"))
+    "python -m gpt2 sample --top-k 0 --top-p 0.9 < /dev/null"))
 def sample(
-        model: Annotated[str, option(MODEL, metavar="MODEL")],
-        prompt: Annotated[str | None, option(
+        model: Model = None,
+        prompt: named(
             "What to continue. With -, or in a pipe without --prompt:"
             " standard input, less the newline at its end. If it is empty,"
-            " the model starts from nothing.", metavar="TEXT|-")] = None,
-        max_new_tokens: Annotated[int, option(
-            "Tokens to add at most.", metavar="N", min=1)] = 100,
-        temperature: Annotated[float, option(
-            "Above 0; the lower, the likelier the tokens.",
-            metavar="X")] = 0.8,
-        top_k: Annotated[int, option(
-            "Draw from the N likeliest tokens; 0: from all.", metavar="N",
-            min=0)] = 40,
-        top_p: Annotated[float, option(
-            "Draw from the likeliest tokens that together reach this"
-            " probability.", metavar="X")] = 1.0,
-        repetition_penalty: Annotated[float, option(
-            "Above 1: fewer of the tokens that were there.",
-            metavar="X")] = 1.0,
-        greedy: Annotated[bool, option(
-            "Take the likeliest token, draw nothing.", "--greedy")] = False,
-        num_samples: Annotated[int, option(
-            "How many texts, drawn as one batch.", metavar="N", min=1)] = 1,
-        seed: Annotated[int | None, option(
-            "The same seed gives the same text.", metavar="N", min=0,
-            max=2**32 - 1)] = None,
-        stream: Annotated[bool, option(
-            "Print the text as it comes, one sample after the other.",
-            "--stream")] = False,
-        truncate: Annotated[bool, option(
-            "If the prompt is too long, forget its beginning.",
-            "--truncate")] = False,
-        device: Annotated[str | None, option(
-            "cpu, cuda, cuda:1, mps ... By default CUDA, if there is one.",
-            metavar="NAME")] = None,
-        dtype: Annotated[Dtype | None, option(
-            "By default that of the file.")] = None) -> Iterator[str]:
+            " the model starts from nothing.", metavar="TEXT|-") = None,
+        max_new_tokens: whole("Tokens to add at most.", min=1) = 100,
+        temperature: real("Above 0; lower: likelier tokens.") = 0.8,
+        top_k: whole("Draw from the N likeliest tokens; 0: from all.",
+                     min=0) = 40,
+        top_p: real("Draw from the likeliest tokens that together reach this"
+                    " probability.") = 1.0,
+        repetition_penalty: real(
+            "Above 1: fewer of the tokens that were there.") = 1.0,
+        greedy: flag("Take the likeliest token, draw nothing.",
+                     "--greedy") = False,
+        num_samples: whole("How many texts, drawn as one batch.", min=1) = 1,
+        seed: seeded("The same one gives the same text.") = None,
+        stream: flag("Print the text as it comes, one sample after the"
+                     " other.", "--stream") = False,
+        truncate: flag("If the prompt is too long, forget its beginning.",
+                       "--truncate") = False,
+        device: Device = None,
+        dtype: option(Dtype | None, "By default that of the file.") = None
+        ) -> Iterator[str]:
     """Continue a prompt. Prints the prompt and what follows it."""
-    if greedy and num_samples > 1:
-        raise typer.BadParameter("with --greedy all are the same; drop one"
-                                 " of the two.", param_hint="--num-samples")
-    device = usable(device)
-    network, tokenizer = pair(model, device=device, dtype=dtype and getattr(
-        torch, dtype.value))
+    refuse(greedy and num_samples > 1, "--num-samples",
+           "with --greedy all are the same; drop one of the two.")
+    network, tokenizer = load_pair(
+        model or own_model(), device=find_device(device),
+        dtype=dtype and getattr(torch, dtype.value))
     text = given(prompt) or ""
     if prompt in (None, "-"):
         text = re.sub(r"\r?\n\Z", "", text)
     chosen = secrets.randbelow(2**32) if seed is None else seed
-    texts = continuations(
-        network, tokenizer, text, max_new_tokens, num_samples, stream,
-        do_sample=not greedy, temperature=temperature, top_k=top_k,
-        top_p=top_p, repetition_penalty=repetition_penalty, truncate=truncate,
-        generator=torch.Generator(device).manual_seed(chosen))
-    for number, pieces in enumerate(texts, 1):
+    what = network, tokenizer, text, max_new_tokens
+    how = dict(do_sample=not greedy, temperature=temperature, top_k=top_k,
+               top_p=top_p, repetition_penalty=repetition_penalty,
+               truncate=truncate, generator=torch.Generator(
+                   network.wte.weight.device).manual_seed(chosen))
+    drawn = (stream_text(*what, **how) for _ in range(num_samples)) \
+        if stream else zip(generate_texts(*what, num_samples, **how))
+    for number, pieces in enumerate(map(iter, drawn), 1):
         first = next(pieces, "")       # what is wrong is said before any text
         if num_samples > 1:
             yield f"===== {number} of {num_samples} =====\n"
@@ -238,24 +196,14 @@ def sample(
         print(f"--seed {chosen} writes this again", file=sys.stderr)
 
 
-def configured(name: str) -> tuple[GPT2Config, str, str]:
+def configured(name: str) -> tuple[GPT2Config, str, torch.dtype]:
     """The configuration, where it is from, and the dtype of the weights."""
     if name in PRESETS and not Path(name, "config.json").is_file():
         config = GPT2Config.from_preset(name)
-        return config, "built in, no file read", "float32"
+        return config, "built in, no file read", torch.float32
     folder = find_directory(name, ["config.json"])
     config = read_config(folder)
-    dtype = config.extra.get("dtype", config.extra.get("torch_dtype"))
-    for path in sorted(folder.glob("*.safetensors"))[:1]:
-        try:
-            with safe_open(path, "pt") as file:      # its header, not more
-                kinds = Counter(file.get_slice(tensor).get_dtype()
-                                for tensor in file.keys())
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from None
-        dtype = DTYPES.get(max(kinds, key=kinds.get, default=None))
-    known = dtype in DTYPES.values()
-    return config, str(folder), dtype if known else "float32"
+    return config, str(folder), stored_dtype(folder, config)
 
 
 def amount(number: float, unit: str = "B") -> str:
@@ -265,30 +213,30 @@ def amount(number: float, unit: str = "B") -> str:
     return f"{number} {unit}"
 
 
-@app.command(epilog=examples("python -m gpt2 info nano",
+@app.command(epilog=examples("python -m gpt2 info",
                              "python -m gpt2 info gpt2-xl"))
-def info(model: Annotated[str, typer.Argument(metavar="MODEL", help=(
-        f"{MODEL} {', '.join(PRESETS)} are built in and need no file."))]
-        ) -> Iterator[str]:
+def info(model: Annotated[str | None, typer.Argument(
+        metavar="MODEL", help=(f"{OWN} {', '.join(PRESETS)} are built in and"
+                               " need no file."))] = None) -> Iterator[str]:
     """Count a model: parameters by part, memory, FLOPs.
 
     Reads config.json and at most the header of the weights. Units are
     decimal: 1 MB is 1,000,000 bytes.
     """
-    config, where, dtype = configured(model)
+    config, where, dtype = configured(model or own_model("MODEL"))
     usual, ours = config_to_dict(GPT2Config()), config_to_dict(config)
     fields = {name: ours[name] for name in usual
               if name in SIZES or ours[name] != usual[name]}
     parts, T = count_parameters(config), config.n_positions
     total, training = sum(parts.values()), memory_bytes(config)
-    width, flops = getattr(torch, dtype).itemsize, flops_per_token(config)
+    width, flops = dtype.itemsize, flops_per_token(config)
     token = 2 * prod(cache_shape(config, 1, 1)) * width      # keys, values
     for title, value, rows in [
-        (f"{model} ({where})", "", fields),
+        (f"{model or OWN_NAME} ({where})", "", fields),
         ("parameters", f"{total:,}", {
             part: f"{n:,} {n / total:7.1%}"
             for part, n in parts.items() if n}),
-        (f"memory to sample, {dtype}", "", {
+        (f"memory to sample, {str(dtype).removeprefix('torch.')}", "", {
             "weights": amount(total * width),
             "keys and values of one token": amount(token),
             f"keys and values of {T:,} tokens": amount(T * token)}),
@@ -301,16 +249,6 @@ def info(model: Annotated[str, typer.Argument(metavar="MODEL", help=(
         yield f"{title:41} {value:>16}".rstrip() + "\n"
         for name, value in rows.items():
             yield f"  {name:34} {value!s:>21}\n"
-
-
-def book_tokenizer(instead: str = "--model") -> Path:
-    """Where the book's own tokenizer is; only a checkout has it."""
-    if not NANO.is_dir():
-        raise typer.BadParameter(
-            "the book's own tokenizer is part of a checkout, not of the"
-            " installed package; name a directory, or gpt2.",
-            param_hint=instead)
-    return NANO
 
 
 def readable(token: bytes) -> str:
@@ -329,32 +267,25 @@ def tokenize(
         text: Annotated[str | None, typer.Argument(metavar="TEXT|-", help=(
             "The text; after -- it may begin with a dash. With -, or in a"
             " pipe without TEXT: standard input, all of it."))] = None,
-        model: Annotated[str | None, option(
-            f"{MODEL} By default the book's own tokenizer.",
-            metavar="MODEL")] = None,
-        ids: Annotated[bool, option(
-            "Print the ids alone, on one line.", "--ids")] = False,
-        decode: Annotated[bool, option(
-            "The other way round: from ids to the text.",
-            "--decode")] = False) -> Iterator[str]:
+        model: Model = None,
+        ids: flag("Print the ids alone, on one line.", "--ids") = False,
+        decode: flag("The other way round: from ids to the text.",
+                     "--decode") = False) -> Iterator[str]:
     """Cut a text into tokens: one a line, its id and its text.
 
     A token that is no whole character is shown as bytes, b'...'.
     """
-    if ids and decode:
-        raise typer.BadParameter("--decode prints a text, no ids; drop one of"
-                                 " the two.", param_hint="--ids")
-    tokenizer, text = load_tokenizer(model or book_tokenizer()), given(text)
-    if text is None:
-        raise typer.BadParameter("nothing to read; give a text, or - for"
-                                 " standard input.", param_hint="TEXT|-")
+    refuse(ids and decode, "--ids",
+           "--decode prints a text, no ids; drop one of the two.")
+    tokenizer, text = load_tokenizer(model or own_model()), given(text)
+    refuse(text is None, "TEXT|-",
+           "nothing to read; give a text, or - for standard input.")
     if decode:
         words = text.replace(",", " ").split()
         for word in words:
-            if not re.fullmatch("[0-9]{1,18}", word):
-                raise typer.BadParameter(
-                    f"{word!r:.40} is no id; expected whole numbers, with"
-                    " spaces or commas between them.", param_hint="TEXT|-")
+            refuse(not re.fullmatch("[0-9]{1,18}", word), "TEXT|-",
+                   f"{word!r:.40} is no id; expected whole numbers, with"
+                   " spaces or commas between them.")
         yield tokenizer.decode(map(int, words)) + "\n" * sys.stdout.isatty()
     elif ids:
         yield " ".join(map(str, tokenizer.encode(text))) + "\n"
@@ -373,201 +304,37 @@ def cores(workers: int) -> int:
     return workers or os.cpu_count() or 1
 
 
-# What differs from nano's numbers when a trained model goes on learning.
-FINE_TUNING = dict(learning_rate=1e-4, warmup=50)
-
-
-class Plan(NamedTuple):
-    """What a run trains, on what, how."""
-    config: TrainingConfig
-    source: str
-    model: GPT2
-    tokenizer: Tokenizer
-
-
-def new_plan(preset: str | None, init_from: str | None, named: str | None,
-             source: str, changes: dict) -> Plan:
-    """A run that begins. named: where the tokenizer is from."""
-    if init_from is not None:
-        changes = FINE_TUNING | changes
-    config = TrainingConfig.from_preset(preset or "nano", **changes)
-    if init_from is not None:
-        model, tokenizer = pair(init_from, dtype=torch.float32)
-    else:
-        tokenizer = load_tokenizer(named or book_tokenizer("--tokenizer"))
-        torch.manual_seed(config.seed)
-        end = tokenizer.eos_token_id
-        model = GPT2(GPT2Config.from_preset(
-            preset or "nano", vocab_size=len(tokenizer), bos_token_id=end,
-            eos_token_id=end))
-    if tokenizer.eos_token_id is None:
-        raise CheckpointError("this tokenizer has no special token to"
-                              " separate documents with; use another.")
-    most = model.config.n_positions
-    if changes.get("length", 0) > most:
-        raise typer.BadParameter(f"this model goes to {most} tokens.",
-                                 param_hint="--length")
-    return Plan(replace(config, length=min(config.length, most)), source,
-                model, tokenizer)
-
-
-def old_plan(out: Path, changes: dict) -> Plan:
-    """The run in this folder, to go on with."""
-    run = read_run(out)
-    config = replace(run["training"], **changes)
-    require_same(out / RUN_FILE, asdict(run["training"]), asdict(config))
-    if not checkpoints(out) and not (out / "model").exists():
-        raise DataError(f"{out} has no checkpoint left to go on from. Remove"
-                        " it, and start again without --resume.")
-    return Plan(config, run["source"], GPT2(run["model"]),
-                load_tokenizer(out))
-
-
-def require_new(out: Path) -> None:
-    """Raise DataError if something was trained here. What a start that was
-    killed has left, is removed."""
-    steps = [int(path.name[5:]) for path in checkpoints(out)]
-    if (out / RUN_FILE).exists() or (out / "model").exists() or any(steps):
-        raise DataError(f"{out} holds a run already. Resume it (--resume), or"
-                        " choose another folder.")
-    for path in checkpoints(out):
-        remove_directory(path)
-
-
-@contextmanager
-def alone(out: Path):
-    """Let no other process train in this folder; make it if needed.
-
-    If nothing came of it, nothing is left of it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as lock:
-        with suppress(ImportError):              # Windows has no such locks
-            import fcntl
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(f"{out}: another process is training in this"
-                                " folder now.") from None
-            except OSError:                      # nor have some network disks
-                pass
-        try:
-            yield
-        finally:
-            if {path.name for path in out.iterdir()} <= {".lock",
-                                                         ".data.lock"}:
-                with suppress(OSError):
-                    (out / ".data.lock").unlink(missing_ok=True)
-                    (out / ".lock").unlink()
-                    out.rmdir()
-
-
-def scheduled(config: TrainingConfig, steps: int, warmup: int | None):
-    """With so many updates; unless given, a tenth of them for the warm-up
-    at most."""
-    if warmup is None:
-        warmup = min(config.warmup, steps // 10)
-    return replace(config, steps=steps, warmup=warmup)
-
-
-class Reporter(Engine):
-    """An engine that prints a line at each evaluation: for log files."""
-    step = 0
-
-    def load(self, path: Path) -> None:
-        super().load(path)
-        self.step = int(path.name[5:])           # step-00000250
-        self.begin()
-
-    def begin(self) -> None:
-        self.losses, self.began = [], time.perf_counter()
-
-    def mean(self, x: torch.Tensor) -> torch.Tensor:
-        loss = super().mean(x)
-        self.losses.append(float(loss))
-        return loss
-
-    def update(self, rate: float) -> None:
-        super().update(rate)
-        self.step += 1
-
-    def count_losses(self, tokens, windows, **options):
-        seconds = time.perf_counter() - self.began
-        sums = super().count_losses(tokens, windows, **options)
-        if sums is not None and self.losses:
-            self.report(summarize(sums), seconds / len(self.losses))
-            self.begin()
-        return sums
-
-    def report(self, found: dict, seconds: float) -> None:
-        """A line; seconds: of one update."""
-        config = self.config
-        speed = config.batch_size * config.length / seconds
-        left = timedelta(seconds=round((config.steps - self.step) * seconds))
-        write(f"update {self.step:,} of {config.steps:,}: loss"
-              f" {sum(self.losses) / len(self.losses):.3f}, held out"
-              f" {found['loss']:.3f}, {found['bits_per_byte']:.3f} bits per"
-              f" byte; {speed:,.0f} tokens/s, {left} left\n")
-
-
-def run_engine(device: torch.device) -> Engine:
-    """With a progress bar on a terminal, else with lines."""
-    bar = sys.stderr is not None and sys.stderr.isatty()
-    return (Engine if bar else Reporter)(device)
+def choose_engine(device: str | None) -> Engine:
+    """What trains: here one process, on one device."""
+    return Engine(find_device(device))
 
 
 def ending(out: Path) -> str:
     """What a finished run has reached."""
-    rows = [row for row in read_rows(out / "metrics.jsonl")
-            if "validation_loss" in row]
-    text = f"the model is in {out / 'model'}\n"
-    return text if not rows else (
-        f"held-out text: {rows[-1]['validation_loss']:.3f} nats per token,"
-        f" {rows[-1]['validation_bits_per_byte']:.3f} bits per byte; {text}")
+    text, found = f"the model is in {out / 'model'}\n", last_evaluation(out)
+    return text if not found else (
+        f"held-out text: {found['validation_loss']:.3f} nats per token,"
+        f" {found['validation_bits_per_byte']:.3f} bits per byte; {text}")
 
 
-def save_model(model: GPT2, tokenizer: Tokenizer, path: Path) -> None:
-    """A finished model with its tokenizer: all of it appears, or nothing."""
-    with written_directory(path) as beside:
-        save_pretrained(model, beside)
-        save_tokenizer(tokenizer, beside,
-                       model_max_length=model.config.n_positions)
-
-
-def trained(out: Path, plan: Plan, engine: Engine, minutes: float | None,
-            warmup: int | None, workers: int, resume: bool, command: str,
-            again: list[str]) -> Iterator[str]:
-    """Prepare the data, train, save the model. again: words that resume."""
-    config, source, model, tokenizer = plan
-    counts = prepare(source, tokenizer, out / "data",
-                     workers=cores(workers))["tokens"]
-    training, held_out = (Tokens(out / "data", split, tokenizer)
-                          for split in SPLITS)
-    batches = Batches(training, config.batch_size, config.length,
-                      seed=config.seed)
-    if minutes is not None:
-        config = scheduled(config, steps_in(
-            minutes, model, batches, config, engine), warmup)
-    if not resume:       # a run exists from its first checkpoint on
-        save_tokenizer(tokenizer, out)
-        engine.prepare(model, config)
-        save_checkpoint(out, 0, engine, batches, tokenizer)
-    for line in start_run(out, config, model.config, source, resume=resume,
-                          command=command):
+def trained(out: Path, plan: Plan, engine: Engine, workers: int, again: str,
+            **options) -> Iterator[str]:
+    """Train in this folder. again: the command that resumes; options: those
+    of set_up."""
+    bar = sys.stderr is not None and sys.stderr.isatty()
+    batches, run = open_run(
+        out, plan, engine, workers=cores(workers), again=again,
+        report=None if bar else lambda line: write(line + "\n"))
+    plan, different = set_up(plan, engine, batches, run, **options)
+    for line in different:
         yield f"differs from the session before: {line}\n"
-    yield (f"{source}: {counts['train']:,} tokens to train on,"
-           f" {counts['validation']:,} held out; {config.steps:,} updates of"
-           f" {config.batch_size} x {config.length} tokens\n")
-    try:
-        train_model(model, batches, config, engine, Run(
-            out, tokenizer, held_out,
-            peak=measured_peak(engine.device, config.precision)))
-    except Interrupted as error:         # with the words that this needs
-        where = str(error).partition(":")[0]
-        error.args = f"{where}: saved; go on with: {shlex.join(again)}",
-        raise
-    save_model(model, tokenizer, out / "model")
-    yield ending(out)
+    yield (f"{plan.source}: {len(batches.tokens):,} tokens to train on,"
+           f" {len(run.validation):,} held out; {plan.config.steps:,} updates"
+           f" of {plan.config.batch_size} x {plan.config.length} tokens\n")
+    train_model(plan.model, batches, plan.config, engine, run)
+    if engine.rank == 0:
+        save_model(out, plan.tokenizer)
+        yield ending(out)
 
 
 @app.command(epilog=examples(
@@ -577,63 +344,44 @@ def trained(out: Path, plan: Plan, engine: Engine, minutes: float | None,
     ))
 def train(
         context: typer.Context,
-        out: Annotated[Path, option(
-            "The run's folder: tokens, metrics.jsonl, checkpoints/, and at"
-            " the end model/ and loss.png.", metavar="DIR")],
-        preset: Annotated[str | None, option(
+        out: option(
+            Path, "The run's folder: tokens, metrics.jsonl, checkpoints/, and"
+            " at the end model/ and loss.png.", metavar="DIR"),
+        preset: named(
             f"{', '.join(PRESETS)}: the model's size and the numbers of the"
-            " training. By default nano.", metavar="NAME")] = None,
-        data: Annotated[str | None, option(
-            f"{DATA} By default stdlib.", metavar="DATA")] = None,
-        init_from: Annotated[str | None, option(
+            " training. By default nano.", metavar="NAME") = None,
+        data: named(f"{DATA} By default stdlib.", metavar="DATA") = None,
+        init_from: named(
             "Fine-tune this model, with its own tokenizer, instead of"
-            " starting from random weights.", metavar="MODEL")] = None,
-        tokenizer: Annotated[str | None, option(
+            " starting from random weights.", metavar="MODEL") = None,
+        tokenizer: named(
             "Its directory, or a name on the hub. By default the book's"
-            " own, with 4,096 entries.", metavar="MODEL")] = None,
-        resume: Annotated[bool, option(
-            "Go on with the run in --out, with its own numbers.",
-            "--resume")] = False,
-        max_steps: Annotated[int | None, option(
-            "Updates in the whole schedule.", metavar="N", min=1)] = None,
-        minutes: Annotated[float | None, option(
-            "Fit the schedule to this time, at the speed measured first.",
-            metavar="X")] = None,
-        batch_size: Annotated[int | None, option(
-            "Sequences per update.", metavar="N", min=1)] = None,
-        micro_batch: Annotated[int | None, option(
-            "Sequences at once; changes memory and speed alone.",
-            metavar="N", min=1)] = None,
-        length: Annotated[int | None, option(
-            "Tokens per sequence.", metavar="N", min=2)] = None,
-        learning_rate: Annotated[float | None, option(
-            "At the top of the schedule.", metavar="X")] = None,
-        warmup: Annotated[int | None, option(
-            "Updates until the top. By default at most a tenth of all.",
-            metavar="N", min=0)] = None,
-        dropout: Annotated[float | None, option(
-            "The rate of all three places.", metavar="X")] = None,
-        precision: Annotated[Precision | None, option(
-            "What the forward pass computes in.")] = None,
-        deterministic: Annotated[bool | None, option(
-            "The same bits again on a GPU, slower.",
-            "--deterministic")] = None,
-        seed: Annotated[int | None, option(
-            "Of weights, batches and dropout.", metavar="N", min=0,
-            max=2**32 - 1)] = None,
-        eval_every: Annotated[int | None, option(
-            "Updates between evaluations.", metavar="N", min=1)] = None,
-        sample_every: Annotated[int | None, option(
-            "Updates between samples; 0: none.", metavar="N", min=0)] = None,
-        save_every: Annotated[int | None, option(
-            "Updates between checkpoints.", metavar="N", min=1)] = None,
-        keep: Annotated[int | None, option(
-            "Checkpoints to keep.", metavar="N", min=1)] = None,
-        device: Annotated[str | None, option(
-            "By default CUDA, if there is one.", metavar="NAME")] = None,
-        workers: Annotated[int, option(
-            "Processes that tokenize; 0: one for each core.", metavar="N",
-            min=0)] = 0) -> Iterator[str]:
+            " own, with 4,096 entries.", metavar="MODEL") = None,
+        resume: flag("Go on with the run in --out, with its own numbers.",
+                     "--resume") = False,
+        max_steps: whole("Updates in the whole schedule.", min=1) = None,
+        minutes: real("Fit the schedule to this time, at the speed measured"
+                      " first.") = None,
+        batch_size: whole("Sequences per update.", min=1) = None,
+        micro_batch: whole("Sequences at once; changes memory and speed"
+                           " alone.", min=1) = None,
+        length: whole("Tokens per sequence.", min=2) = None,
+        learning_rate: real("At the top of the schedule.") = None,
+        warmup: whole("Updates until the top. By default at most a tenth of"
+                      " all.", min=0) = None,
+        dropout: real("The rate of all three places.") = None,
+        precision: option(Precision | None,
+                          "What the forward pass computes in.") = None,
+        deterministic: option(
+            bool | None, "The same bits again on a GPU, slower.",
+            "--deterministic") = None,
+        seed: seeded("Of weights, batches and dropout.") = None,
+        eval_every: whole("Updates between evaluations.", min=1) = None,
+        sample_every: whole("Updates between samples; 0: none.",
+                            min=0) = None,
+        save_every: whole("Updates between checkpoints.", min=1) = None,
+        keep: whole("Checkpoints to keep.", min=1) = None,
+        device: Device = None, workers: Workers = 0) -> Iterator[str]:
     """Train a model, or go on training it.
 
     Ctrl-C saves the run and ends with code 130; --resume goes on, bit for
@@ -642,125 +390,82 @@ def train(
     """
     words = given_options(preset=preset, data=data, init_from=init_from,
                           tokenizer=tokenizer, minutes=minutes)
-    if resume and words:
-        named = ", ".join("--" + name.replace("_", "-") for name in words)
-        raise typer.BadParameter(
-            f"the run in --out knows its own model, data and schedule; drop"
-            f" {named}.", param_hint="--resume")
-    if minutes is not None and max_steps is not None:
-        raise typer.BadParameter("--max-steps says the same; drop one of the"
-                                 " two.", param_hint="--minutes")
-    if minutes is not None and not 0 < minutes < inf:
-        raise typer.BadParameter(f"{minutes} is no time to train in.",
-                                 param_hint="--minutes")
-    if init_from is not None and (preset or tokenizer):
-        raise typer.BadParameter("this model has its own size and tokenizer;"
-                                 " drop --preset and --tokenizer.",
-                                 param_hint="--init-from")
+    refuse(resume and words, "--resume", "the run in --out knows its own"
+           " model, data and schedule; drop " + ", ".join(
+               "--" + name.replace("_", "-") for name in words) + ".")
+    refuse(minutes is not None and max_steps is not None, "--minutes",
+           "--max-steps says the same; drop one of the two.")
+    refuse(minutes is not None and not 0 < minutes < inf, "--minutes",
+           f"{minutes} is no time to train in.")
+    refuse(init_from is not None and (preset or tokenizer), "--init-from",
+           "this model has its own size and tokenizer; drop --preset and"
+           " --tokenizer.")
     changes = given_options(
         steps=max_steps, batch_size=batch_size, micro_batch=micro_batch,
         length=length, learning_rate=learning_rate, warmup=warmup,
         dropout=dropout, precision=precision and precision.value,
         deterministic=deterministic, seed=seed, eval_every=eval_every,
         sample_every=sample_every, save_every=save_every, keep=keep)
-    engine = run_engine(usable(device))
+    engine = choose_engine(device)
     if resume:
-        plan = old_plan(out, changes)
-        if (out / "model").exists():     # it appears last of all
+        plan = saved_plan(out, changes)
+        if is_finished(out):
             yield f"{out} is finished: all {plan.config.steps:,} updates done"
             yield f"; {ending(out)}"
             return
     else:
-        plan = new_plan(preset, init_from, tokenizer, data or "stdlib",
-                        changes)
-        plan = plan._replace(config=scheduled(plan.config, plan.config.steps,
-                                              warmup))
+        plan = new_plan(data or "stdlib", changes, preset=preset or "nano",
+                        init_from=init_from, tokenizer=init_from or tokenizer
+                        or own_model("--tokenizer"))
     again = [*PROGRAM.split(), "train", "--resume", "--out", str(out),
              *(["--device", device] if device else [])]
-    with alone(out):
-        if not resume:
+    with alone(out) if engine.rank == 0 else nullcontext():
+        if engine.rank == 0 and not resume:
             require_new(out)
-        yield from trained(
-            out, plan, engine, minutes, warmup, workers, resume,
-            shlex.join([*PROGRAM.split(), *context.find_root().obj]), again)
+        for text in trained(
+                out, plan, engine, workers, shlex.join(again),
+                minutes=minutes, resume=resume, command=shlex.join(
+                    [*PROGRAM.split(), *context.find_root().obj])):
+            if engine.rank == 0:         # of several processes one speaks
+                yield text
 
 
-def spread(count: int, wanted: int) -> set[int]:
-    """So many of 0 ... count - 1, evenly over all."""
-    wanted = min(count, wanted)
-    return {i * count // wanted for i in range(wanted)}
-
-
-def some_headers(documents: list[str], wanted: int) -> list[Header]:
-    """So many function headers, evenly over the documents."""
-    if not wanted:
-        return []
-    count = sum(1 for _ in function_headers(documents))
-    chosen = spread(count, wanted)
-    return [header for i, header in enumerate(function_headers(documents))
-            if i in chosen]
-
-
-@contextmanager
-def prepared(data: str, tokenizer: Tokenizer, workers: int):
-    """The tokens of a corpus, (training, held out): of a run's data folder,
-    else prepared in a temporary one."""
-    if (Path(data) / MANIFEST).is_file():
-        made_with = read_manifest(Path(data)).get("tokenizer")
-        if made_with != tokenizer_fingerprint(tokenizer).hex():
-            raise DataError(f"{data} was made with another tokenizer than"
-                            " this model's. Name the corpus itself instead.")
-        yield [Tokens(data, split, tokenizer) for split in SPLITS]
-        return
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        prepare(data, tokenizer, folder, workers=cores(workers))
-        yield [Tokens(folder, split, tokenizer) for split in SPLITS]
-
-
-TRIGRAM_TOKENS = 2 ** 26          # more would not fit into usual memory
-
-
-def written_bodies(network: GPT2, trigram: Trigram, tokenizer: Tokenizer,
-                   headers: list[Header], seed: int) -> Iterator[tuple]:
-    """(who, parse_rate) of the model, then of the 3-gram model."""
-    contexts = [header.context for header in headers]
-    new = body_length(network)
-    for who, write in ("model", write_with), ("3-gram", write_with_trigram):
-        by = network if who == "model" else trigram
-        bar = tqdm(write(by, tokenizer, contexts, new=new, seed=seed),
-                   f"bodies by the {who}", len(contexts), disable=None)
-        yield who, parse_rate(headers, bar, tokenizer)
-
-
-def body_length(network: GPT2) -> int:
-    """Tokens to write after a header: at least as many are context."""
-    return min(160, network.config.n_positions // 2)
+def told(part: dict) -> Iterator[str]:
+    """What `evaluate` prints of some of the numbers of `compare`."""
+    if "loss" in part:
+        yield (f"loss {part['loss']:.3f} nats per token, perplexity"
+               f" {part['perplexity']:.1f}, of {part['tokens']:,} tokens\n")
+    if "of_xz" in part:
+        yield "bits per byte            of xz's\n"
+        for name, bits in part["bits_per_byte"].items():
+            yield f"  {name:12} {bits:6.3f} {part['of_xz'][name]:10.2f}\n"
+    if "headers" in part:
+        yield (f"bodies for {part['headers']} held-out function headers,"
+               f" {part['new_tokens']} tokens each, cut at the dedent\n"
+               if part["headers"] else
+               "no Python functions are held out: no bodies to write\n")
+    for who, rate in part.get("bodies", {}).items():
+        yield (f"  {who:12} {rate['parse']} of the {rate['bodies']} with"
+               " 20 tokens or more parse" + (
+                   f": {rate['rate']:.1%}\n" if rate["bodies"] else "\n"))
 
 
 @app.command(epilog=examples(
-    "python -m gpt2 evaluate --model runs/small/model --data stdlib",
+    "python -m gpt2 evaluate --data stdlib --windows 100 --headers 50",
     "python -m gpt2 evaluate --model runs/small/model --data runs/small/data",
     "python -m gpt2 evaluate --model runs/tuned/model --data shakespeare"))
 def evaluate(
-        model: Annotated[str, option(MODEL, metavar="MODEL")],
-        data: Annotated[str, option(
-            f"{DATA} Or the data/ of a run.", metavar="DATA")] = "stdlib",
-        windows: Annotated[int, option(
-            "Let the model read so many windows of held-out text, spread"
-            " evenly; 0: all of it.", metavar="N", min=0)] = 0,
-        headers: Annotated[int, option(
-            "Of so many held-out Python functions let the model write the"
-            " body.", metavar="N", min=0)] = 500,
-        seed: Annotated[int, option("Of what is written.", metavar="N",
-                                    min=0, max=2**32 - 1)] = 0,
-        json_file: Annotated[Path | None, option(
-            "Write the numbers there as well.", "--json",
-            metavar="FILE")] = None,
-        device: Annotated[str | None, option(
-            "By default CUDA, if there is one.", metavar="NAME")] = None,
-        workers: Annotated[int, option(
-            "Processes that tokenize; 0: one for each core.", metavar="N",
-            min=0)] = 0) -> Iterator[str]:
+        model: Model = None,
+        data: named(f"{DATA} Or the data/ of a run.",
+                    metavar="DATA") = "stdlib",
+        windows: whole("Let the model read so many windows of held-out text,"
+                       " spread evenly; 0: all of it.", min=0) = 0,
+        headers: whole("Of so many held-out Python functions let the model"
+                       " write the body.", min=0) = 500,
+        seed: seeded("Of what is written.") = 0,
+        json_file: option(Path | None, "Write the numbers there as well.",
+                          "--json", metavar="FILE") = None,
+        device: Device = None, workers: Workers = 0) -> Iterator[str]:
     """Measure a model on held-out text, beside simpler rivals.
 
     Held out are the documents that training never reads: one in ten, by
@@ -768,43 +473,24 @@ def evaluate(
     training text stand beside it; for Python, the share of written function
     bodies that parse.
     """
-    if json_file and not json_file.resolve().parent.is_dir():
-        raise typer.BadParameter(f"{json_file.parent} is no folder.",
-                                 param_hint="--json")
-    network, tokenizer = pair(model, device=usable(device),
-                              dtype=torch.float32)
-    with prepared(data, tokenizer, workers) as (training, held_out):
+    refuse(json_file and not json_file.resolve().parent.is_dir(), "--json",
+           f"{json_file and json_file.parent} is no folder.")
+    model = model or own_model()
+    network, tokenizer = load_pair(model, device=find_device(device),
+                                   dtype=torch.float32)
+    with open_splits(data, tokenizer, cores(workers)) as (training, held_out):
+        numbers = {"model": model, "data": data, "held_out": len(held_out)}
+        bodies = {}
         yield f"{data}: {len(held_out):,} tokens are held out\n"
-        found = evaluate_model(network, held_out, tokenizer, windows=windows)
-        yield (f"loss {found['loss']:.3f} nats per token, perplexity"
-               f" {found['perplexity']:.1f}, of {found['tokens']:,} tokens\n")
-        trigram = Trigram(training.window(
-            0, min(len(training), TRIGRAM_TOKENS)), len(tokenizer))
-        ids, documents = (held_out.window(0, len(held_out)),
-                          texts(held_out, tokenizer))
-    rivals = {"model": found.pop("bits_per_byte"),
-              "3-gram": trigram.bits_per_byte(ids, token_sizes(tokenizer)),
-              **compressed_bits_per_byte(documents)}
-    of_xz = {name: bits / rivals["xz -9e"] for name, bits in rivals.items()}
-    yield "bits per byte            of xz's\n"
-    for name, bits in rivals.items():
-        yield f"  {name:12} {bits:6.3f} {of_xz[name]:10.2f}\n"
-    numbers = {"model": model, "data": data, "held_out": len(held_out),
-               **found, "bits_per_byte": rivals, "of_xz": of_xz, "bodies": {}}
-    if chosen := some_headers(documents, headers):
-        yield (f"bodies for {len(chosen)} held-out function headers,"
-               f" {body_length(network)} tokens each, cut at the dedent\n")
-        for who, rate in written_bodies(network, trigram, tokenizer, chosen,
-                                        seed):
-            numbers["bodies"][who] = rate
-            yield (f"  {who:12} {rate['parse']} of the {rate['bodies']} with"
-                   " 20 tokens or more parse" + (
-                       f": {rate['rate']:.1%}\n" if rate["bodies"] else "\n"))
-    elif headers:
-        yield "no Python functions are held out: no bodies to write\n"
+        for part in compare(network, tokenizer, training, held_out,
+                            windows=windows, headers=headers, seed=seed):
+            yield from told(part)
+            bodies |= part.get("bodies", {})
+            numbers |= part
     if json_file:
         with written_whole(json_file) as beside:
-            beside.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+            beside.write_text(json.dumps(
+                numbers | {"bodies": bodies}, indent=2) + "\n", "utf-8")
 
 
 def write(text: str) -> None:

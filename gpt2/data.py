@@ -542,10 +542,15 @@ def written_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 # %% chapters/13_data.ipynb#one-at-a-time
-def locked(file) -> bool:
-    """Wait for the lock on an open file; False where there are no locks."""
+def locked(file, wait: bool = True) -> bool:
+    """Take the lock on an open file; False where there are no locks.
+
+    While another process has it: wait, or else raise BlockingIOError.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
     except (AttributeError, OSError):    # Windows; some network disks
         return False
     return True
@@ -726,6 +731,25 @@ def texts(tokens: Tokens, tokenizer: Tokenizer) -> list[str]:
     starts = (ids == tokenizer.eos_token_id).nonzero()[:, 0].tolist()
     return [tokenizer.decode(ids[a + 1:b].tolist())
             for a, b in zip(starts, [*starts[1:], len(ids)])]
+
+# %% chapters/13_data.ipynb#open-splits
+@contextmanager
+def open_splits(source: str, tokenizer: Tokenizer,
+                workers: int = 1) -> Iterator[list[Tokens]]:
+    """[training, held out] of a corpus, or of a prepared directory.
+
+    DataError if that directory was made with another tokenizer.
+    """
+    if (Path(source) / MANIFEST).is_file():
+        made_with = read_manifest(Path(source)).get("tokenizer")
+        if made_with != tokenizer_fingerprint(tokenizer).hex():
+            raise DataError(f"{source} was made with another tokenizer than"
+                            " this model's. Name the corpus itself instead.")
+        yield [Tokens(source, split, tokenizer) for split in SPLITS]
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        prepare(source, tokenizer, place, workers=workers)
+        yield [Tokens(place, split, tokenizer) for split in SPLITS]
 
 # %% chapters/13_data.ipynb#window-starts
 def window_starts(count: int, length: int, offset: int = 0) -> range:
@@ -987,6 +1011,7 @@ __all__ = [
     "write_prepared",
     "Tokens",
     "texts",
+    "open_splits",
     "window_starts",
     "WindowOrder",
     "GlobalBatches",

@@ -6,8 +6,9 @@ import codecs
 import math
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import takewhile
 
 import torch
 import torch.nn.functional as F
@@ -497,6 +498,29 @@ def text_pieces(tokenizer: Tokenizer, tokens: Iterator[Tensor],
     if text := decoder.decode(b"", final=True):
         yield text
 
+# %% chapters/12_generation.ipynb#generate-texts
+def until_end(tokenizer: Tokenizer, ids: Iterable[int],
+              ends: Iterable[int]) -> str:
+    """The text of ids up to the first that is an end token."""
+    return tokenizer.decode(takewhile(lambda id: id not in ends, ids))
+
+
+def generate_texts(model: nn.Module, tokenizer: Tokenizer, prompt: str,
+                   max_new_tokens: int = 20, count: int = 1,
+                   **options) -> list[str]:
+    """`count` continuations of a text, as one batch; see `stream_text`.
+
+    options: those of `generate`.
+    """
+    device = next(model.parameters()).device
+    ids = torch.tensor([tokenizer.encode(prompt)], dtype=torch.long,
+                       device=device)                        # (1, P)
+    rows = generate(model, ids, max_new_tokens,
+                    num_return_sequences=count, **options)
+    ends, _ = end_tokens(model.config, options.get("eos_token_id"))
+    return [until_end(tokenizer, row, ends)
+            for row in rows[:, ids.shape[1]:].tolist()]
+
 # %% __all__
 __all__ = [
     "keep_top_k",
@@ -524,4 +548,6 @@ __all__ = [
     "generate",
     "stream_text",
     "text_pieces",
+    "until_end",
+    "generate_texts",
 ]

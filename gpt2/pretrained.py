@@ -5,6 +5,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -372,6 +373,20 @@ def own_memory(state: dict[str, Tensor]) -> dict[str, Tensor]:
         seen.add(x.data_ptr())
     return alone
 
+# %% chapters/11_pretrained.ipynb#stored-dtype
+def stored_dtype(directory: Path, config: GPT2Config) -> torch.dtype:
+    """The type of a checkpoint's weights, without reading them.
+
+    By the header of its safetensors; without such a file by its config.json,
+    and float32 if that says nothing.
+    """
+    said = config.extra.get("dtype", config.extra.get("torch_dtype"))
+    dtype = getattr(torch, str(said), None)
+    for path in sorted(directory.glob("*.safetensors"))[:1]:
+        kinds = Counter(x.dtype for x in read_tensors(path).values())
+        dtype = max(kinds, key=kinds.get, default=None)
+    return dtype if dtype in FLOATS else torch.float32
+
 # %% chapters/11_pretrained.ipynb#written-together
 @contextmanager
 def written_together(directory: str | Path,
@@ -632,6 +647,21 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | Path, *,
         write_json(full, tokenizer_as_json(tokenizer))
         write_json(small, settings)
 
+# %% chapters/11_pretrained.ipynb#load-pair
+def load_pair(name_or_dir: str | Path,
+              **options) -> tuple[GPT2, Tokenizer]:
+    """A model and its tokenizer; CheckpointError unless they can be a pair.
+
+    options: those of `load_pretrained`.
+    """
+    tokenizer = load_tokenizer(name_or_dir)
+    model = load_pretrained(name_or_dir, **options)
+    if len(tokenizer) > model.config.vocab_size:
+        raise CheckpointError(
+            f"{name_or_dir}: the tokenizer has {len(tokenizer):,} entries,"
+            f" the model {model.config.vocab_size:,}; they are not a pair.")
+    return model, tokenizer
+
 # %% __all__
 __all__ = [
     "CheckpointError",
@@ -653,6 +683,7 @@ __all__ = [
     "load_pretrained",
     "empty_model",
     "own_memory",
+    "stored_dtype",
     "written_together",
     "write_json",
     "configs_to_save",
@@ -661,4 +692,5 @@ __all__ = [
     "load_tokenizer",
     "tokenizer_as_json",
     "save_tokenizer",
+    "load_pair",
 ]

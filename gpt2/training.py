@@ -15,25 +15,30 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import timedelta
 from itertools import takewhile
 from pathlib import Path
+from textwrap import shorten
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+# %% chapters/14_training.ipynb#imports-from-the-book
 from gpt2.checks import evaluating
 from gpt2.config import (GPT2Config, config_from_dict, config_to_dict,
                          flops_per_token)
-from gpt2.data import (Batches, DataError, Tokens, Trigram, token_sizes,
-                       window_starts, written_directory)
-from gpt2.generation import generate, left_pad
+from gpt2.data import (SPLITS, Batches, DataError, Tokens, Trigram,
+                       compressed_bits_per_byte, locked, prepare, texts,
+                       token_sizes, window_starts, written_directory)
+from gpt2.generation import generate, left_pad, until_end
 from gpt2.model import GPT2, next_token_loss
-from gpt2.pretrained import (CheckpointError, load_pretrained, read_json,
-                             save_pretrained, save_tokenizer, write_json)
+from gpt2.pretrained import (CheckpointError, load_pair, load_pretrained,
+                             load_tokenizer, read_json, save_pretrained,
+                             save_tokenizer, write_json)
 from gpt2.tokenizer import Tokenizer, written_whole
 
 # %% chapters/14_training.ipynb#training-config
@@ -55,7 +60,7 @@ class TrainingConfig:
     dropout: float = 0.0               # replaces the model's three rates
     precision: str = "float32"         # or "bfloat16": autocast
     deterministic: bool = False        # the same bits again, also on a GPU
-    seed: int = 0                      # of the dropout
+    seed: int = 0                      # of weights, batches and dropout
     eval_every: int = 250              # updates
     eval_windows: int = 64             # held-out windows; 0: all of them
     sample_every: int = 0              # updates; 0: never
@@ -146,6 +151,22 @@ def autocast(device: torch.device, precision: str):
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, PRECISIONS[precision])
+
+# %% chapters/14_training.ipynb#find-device
+def find_device(name: str | None = None) -> torch.device:
+    """The device of this name, tried out; without one CUDA, else the CPU.
+
+    Raises ValueError, and says which devices are here.
+    """
+    here = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cpu"]
+    name = here[0] if name is None else name
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:    # the latter: no CUDA
+        reason = shorten(str(error).partition("\n")[0], 60, placeholder="...")
+        raise ValueError(f"device {name!r} cannot be used ({reason}); this"
+                         f" machine has {', '.join(here)}.") from None
+    return torch.device(name)
 
 # %% chapters/14_training.ipynb#set-up
 def set_dropout(model: GPT2, rate: float) -> None:
@@ -256,6 +277,12 @@ def measured_peak(device: str | torch.device = "cpu",
     return 2 * n ** 3 / best
 
 # %% chapters/14_training.ipynb#evaluation-windows
+def spread(count: int, wanted: int) -> list[int]:
+    """So many of 0 ... count - 1, evenly over all; or all of them."""
+    wanted = min(count, wanted)
+    return [i * count // wanted for i in range(wanted)]
+
+
 def evaluation_windows(tokens: Tokens, length: int,
                        limit: int = 0) -> list[tuple[int, int]]:
     """(start, length) of windows that predict all tokens but the first once.
@@ -267,8 +294,7 @@ def evaluation_windows(tokens: Tokens, length: int,
         raise DataError(f"{len(tokens)} held-out tokens: nothing to predict.")
     starts = list(window_starts(len(tokens), length))
     if limit and limit < len(starts):
-        starts = [starts[i * len(starts) // limit] for i in range(limit)]
-        return [(start, length) for start in starts]
+        return [(starts[i], length) for i in spread(len(starts), limit)]
     end = starts[-1] + length - 1 if starts else 0
     rest = [(end, len(tokens) - end)] if len(tokens) - end > 1 else []
     return [*((start, length) for start in starts), *rest]
@@ -529,13 +555,16 @@ def read_rows(path: str | Path | None) -> list[dict]:
 
 # %% chapters/14_training.ipynb#interrupted
 class Interrupted(Exception):
-    """A signal ended the run. `code`: the exit status that says which."""
+    """A signal ended the run. `code`: the exit status that says which.
 
-    def __init__(self, caught: list[int], run: str | Path | None, step: int):
+    again: the command that goes on with it; None if nothing is saved.
+    """
+
+    def __init__(self, caught: list[int], again: str | None, step: int):
         number = caught[0] if caught else signal.SIGTERM     # another process
         self.code = 128 + number
-        where = (f"saved; go on with: python -m gpt2 train --resume --out"
-                 f" {shlex.quote(str(run))}" if run else "nothing is saved.")
+        where = f"saved; go on with: {again}" if again else (
+            "nothing is saved.")
         super().__init__(f"{signal.Signals(number).name} after update"
                          f" {step:,}: {where}")
 
@@ -599,17 +628,23 @@ class Run:
 
     directory: None keeps nothing. validation: held-out tokens; prompts are
     continued every `sample_every` updates. peak: FLOP/s that MFU is of.
+    report: told a line at each evaluation. again: the command that resumes.
     """
     directory: str | Path | None = None
     tokenizer: Tokenizer | None = None
     validation: Tokens | None = None
     prompts: tuple[str, ...] = ("",)
     peak: float | None = None
+    report: Callable[[str], None] | None = None
+    again: str | None = None
 
     def __post_init__(self):
         if not self.tokenizer and (self.directory or self.validation):
             raise ValueError("a run that saves or evaluates needs its"
                              " tokenizer; pass tokenizer=...")
+        if self.directory and not self.again:
+            self.again = ("python -m gpt2 train --resume --out"
+                          f" {shlex.quote(str(self.directory))}")
 
 # %% chapters/14_training.ipynb#sample
 def sample(model: GPT2, tokenizer: Tokenizer, prompt: str = "",
@@ -642,12 +677,33 @@ def look(step: int, engine: Engine, run: Run, log: Log,
             return
         log.add(step=step, **{f"validation_{key}": value for key, value
                               in summarize(sums).items()})
+        report(log, engine, run)
     if config.sample_every and (last or step % config.sample_every == 0):
         for prompt in run.prompts[log.has(step, "sample"):]:
             if stop():
                 return
             text = sample(engine.model, run.tokenizer, prompt)
             log.add(step=step, prompt=prompt, sample=text)
+
+# %% chapters/14_training.ipynb#report
+def report(log: Log, engine: Engine, run: Run) -> None:
+    """Tell run.report of the evaluation that the log ends with, and of the
+    updates since the one before: mean loss, speed, time that is left."""
+    *rows, found = log.rows
+    since = takewhile(lambda row: "validation_loss" not in row,
+                      reversed(rows))
+    updates = [row for row in since if "loss" in row]
+    if run.report is None or engine.rank or not updates:
+        return
+    config, step = engine.config, found["step"]
+    loss, seconds = (sum(row[key] for row in updates) / len(updates)
+                     for key in ("loss", "seconds"))
+    speed = config.batch_size * config.length / seconds
+    left = timedelta(seconds=round((config.steps - step) * seconds))
+    run.report(f"update {step:,} of {config.steps:,}: loss {loss:.3f}, held"
+               f" out {found['validation_loss']:.3f},"
+               f" {found['validation_bits_per_byte']:.3f} bits per byte;"
+               f" {speed:,.0f} tokens/s, {left} left")
 
 # %% chapters/14_training.ipynb#tell
 def progress(engine: Engine, step: int) -> tqdm:
@@ -756,7 +812,7 @@ def train(model: GPT2, batches: Batches, config: TrainingConfig,
             stopping = stop()
             saved = save_if_due(step, saved, stopping, engine, batches, run)
             if stopping:
-                raise Interrupted(caught, run.directory, step)
+                raise Interrupted(caught, run.again, step)
             if step == config.steps:
                 return finish(run, engine, log)
             if row := one_update(step, engine, batches, stop):
@@ -842,12 +898,184 @@ def steps_in(minutes: float, model: GPT2, batches: Batches,
         engine.clip()
         engine.update(0.0)
         seconds.append(time.perf_counter() - began)
-    update = min(seconds) * len(ids) / len(part)
+    update = float(engine.mean(torch.tensor(      # the same in all processes
+        min(seconds) * len(ids) / len(part), device=engine.device)))
     steps = int(minutes * 60 * 0.95 / update)
     if steps < 1:
         raise ValueError(f"one update takes {update:.0f} s: none fits into"
                          f" {minutes:g} minutes. Use a smaller batch.")
     return steps
+
+# %% chapters/14_training.ipynb#alone
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Let no other process train in this folder; make it if needed.
+
+    Raises DataError if one does. If nothing came of it, nothing is left.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / ".lock", "w") as lock:
+        try:
+            locked(lock, wait=False)
+        except BlockingIOError:
+            raise DataError(f"{run}: another process is training in this"
+                            " folder now.") from None
+        try:
+            yield
+        finally:
+            locks = {".data.lock", ".lock"}
+            if {path.name for path in run.iterdir()} <= locks:
+                with suppress(OSError):
+                    for name in sorted(locks):
+                        (run / name).unlink(missing_ok=True)
+                    run.rmdir()
+
+# %% chapters/14_training.ipynb#plan
+class Plan(NamedTuple):
+    """What a run trains, on what text, and how."""
+    source: str                      # of the text: see `prepare`
+    config: TrainingConfig
+    model: GPT2
+    tokenizer: Tokenizer
+    warmup: int | None = None        # the preset's, if none was asked for
+
+    def with_steps(self, steps: int) -> "Plan":
+        """The plan for so many updates; if no warm-up was asked for, a tenth
+        of them is the most."""
+        warmup = self.config.warmup if self.warmup is None else min(
+            self.warmup, steps // 10)
+        return self._replace(config=replace(self.config, steps=steps,
+                                            warmup=warmup))
+
+
+def new_model(preset: str, tokenizer: Tokenizer, seed: int = 0) -> GPT2:
+    """Random weights of a preset's size, with a row for each token id."""
+    torch.manual_seed(seed)
+    end = tokenizer.eos_token_id
+    return GPT2(GPT2Config.from_preset(
+        preset, vocab_size=len(tokenizer), bos_token_id=end,
+        eos_token_id=end))
+
+# %% chapters/14_training.ipynb#new-plan
+# What differs from nano's numbers when a trained model goes on learning.
+FINE_TUNING = dict(learning_rate=1e-4, warmup=50)
+
+
+def new_plan(source: str, changes: dict, *, preset: str = "nano",
+             tokenizer: str | Path = "",
+             init_from: str | None = None) -> Plan:
+    """A run that begins, with these changes to the preset's numbers.
+
+    From random weights, for the ids of the tokenizer in a directory; with
+    init_from, from that model and its own tokenizer.
+    """
+    if init_from is not None:
+        config = TrainingConfig.from_preset("nano", **FINE_TUNING | changes)
+        model, words = load_pair(init_from, dtype=torch.float32)
+    else:
+        config = TrainingConfig.from_preset(preset, **changes)
+        words = load_tokenizer(tokenizer)
+        model = new_model(preset, words, config.seed)
+    config = fitted(config, changes, model, words)
+    set_dropout(model, config.dropout)
+    usual = None if "warmup" in changes else config.warmup
+    return Plan(source, config, model, words, usual).with_steps(config.steps)
+
+# %% chapters/14_training.ipynb#fitted
+def fitted(config: TrainingConfig, changes: dict, model: GPT2,
+           tokenizer: Tokenizer) -> TrainingConfig:
+    """The preset's length, or the model's if that is less. ValueError for a
+    longer one that was asked for, CheckpointError for a tokenizer without a
+    token to separate documents with."""
+    if tokenizer.eos_token_id is None:
+        raise CheckpointError("this tokenizer has no special token to"
+                              " separate documents with; use another.")
+    most = model.config.n_positions
+    if changes.get("length", 0) > most:
+        raise ValueError(f"length is {config.length}; this model goes to"
+                         f" {most} tokens.")
+    return replace(config, length=min(config.length, most))
+
+# %% chapters/14_training.ipynb#open-run
+def open_run(directory: Path, plan: Plan, engine: Engine, *,
+             workers: int = 1, **options) -> tuple[Batches, Run]:
+    """The plan's text, prepared in the folder of its run, which is described
+    with these options of `Run`."""
+    config, place = plan.config, directory / "data"
+    prepare(plan.source, plan.tokenizer, place, workers=workers)
+    training, held_out = (Tokens(place, split, plan.tokenizer)
+                          for split in SPLITS)
+    batches = Batches(training, config.batch_size, config.length,
+                      seed=config.seed, rank=engine.rank, world=engine.world)
+    return batches, Run(directory, plan.tokenizer, held_out, **options,
+                        peak=measured_peak(engine.device, config.precision))
+
+# %% chapters/14_training.ipynb#set-up-run
+def set_up(plan: Plan, engine: Engine, batches: Batches, run: Run, *,
+           minutes: float | None = None, resume: bool = False,
+           command: str = "") -> tuple[Plan, list[str]]:
+    """All that comes before the first update: fit the schedule into the
+    minutes, save the first checkpoint, describe the run.
+
+    Returns the plan as it is now, and what differs from the session before.
+    """
+    if minutes is not None:
+        plan = plan.with_steps(steps_in(minutes, plan.model, batches,
+                                        plan.config, engine))
+    if not resume:
+        if engine.rank == 0:
+            save_tokenizer(plan.tokenizer, run.directory)
+        engine.prepare(copy.deepcopy(plan.model), plan.config)
+        save_checkpoint(run.directory, 0, engine, batches, plan.tokenizer)
+    if engine.rank:
+        return plan, []
+    return plan, start_run(run.directory, plan.config, plan.model.config,
+                           plan.source, resume=resume, command=command)
+
+# %% chapters/14_training.ipynb#save-model
+def save_model(run: Path, tokenizer: Tokenizer) -> None:
+    """Make `model/` from the run's last checkpoint: it appears whole."""
+    model = load_pretrained(checkpoints(run)[-1])
+    with written_directory(run / "model") as beside:
+        save_pretrained(model, beside)
+        save_tokenizer(tokenizer, beside,
+                       model_max_length=model.config.n_positions)
+
+
+def is_finished(run: Path) -> bool:
+    """Is the model there? It comes after everything else."""
+    return (run / "model").exists()
+
+
+def last_evaluation(run: Path) -> dict:
+    """The newest evaluation in the run's log; empty if there is none."""
+    rows = [row for row in read_rows(run / "metrics.jsonl")
+            if "validation_loss" in row]
+    return rows[-1] if rows else {}
+
+# %% chapters/14_training.ipynb#saved-plan
+def saved_plan(run: Path, changes: dict) -> Plan:
+    """That of a run to go on with. DataError for changes of the mathematics,
+    and where there is nothing to go on from."""
+    found = read_run(run)
+    config = replace(found["training"], **changes)
+    require_same(run / RUN_FILE, asdict(found["training"]), asdict(config))
+    if not checkpoints(run) and not is_finished(run):
+        raise DataError(f"{run} has no checkpoint left to go on from. Remove"
+                        " it, and start again without --resume.")
+    return Plan(found["source"], config, GPT2(found["model"]),
+                load_tokenizer(run))
+
+
+def require_new(run: Path) -> None:
+    """Raise DataError if something was trained here. What a start that was
+    killed has left, is removed."""
+    steps = [int(path.name[5:]) for path in checkpoints(run)]
+    if (run / RUN_FILE).exists() or is_finished(run) or any(steps):
+        raise DataError(f"{run} holds a run already. Resume it (--resume), or"
+                        " choose another folder.")
+    for path in checkpoints(run):
+        remove_directory(path)
 
 # %% chapters/14_training.ipynb#headers
 class Header(NamedTuple):
@@ -895,12 +1123,6 @@ def parses(body: str) -> bool:
     return True
 
 # %% chapters/14_training.ipynb#write-with
-def until_end(ids: list[int], tokenizer: Tokenizer) -> str:
-    """The text of ids up to the first <|endoftext|>."""
-    return tokenizer.decode(takewhile(
-        lambda id: id != tokenizer.eos_token_id, ids))
-
-
 def write_with(model: GPT2, tokenizer: Tokenizer, contexts: list[str],
                new: int = 160, seed: int = 0, batch_size: int = 16,
                temperature: float = 0.8) -> Iterator[str]:
@@ -916,7 +1138,7 @@ def write_with(model: GPT2, tokenizer: Tokenizer, contexts: list[str],
                        temperature=temperature, generator=generator,
                        attention_mask=mask.to(device))
         for row in out[:, ids.shape[1]:].tolist():
-            yield until_end(row, tokenizer)
+            yield until_end(tokenizer, row, [tokenizer.eos_token_id])
 
 # %% chapters/14_training.ipynb#write-with-trigram
 def write_with_trigram(trigram: Trigram, tokenizer: Tokenizer,
@@ -936,7 +1158,7 @@ def write_with_trigram(trigram: Trigram, tokenizer: Tokenizer,
         out.append(w)
         u, v = v, w
     for row in torch.cat(out, 1).tolist():
-        yield until_end(row, tokenizer)
+        yield until_end(tokenizer, row, [tokenizer.eos_token_id])
 
 # %% chapters/14_training.ipynb#parse-rate
 def parse_rate(headers: list[Header], written: Iterable[str],
@@ -949,6 +1171,76 @@ def parse_rate(headers: list[Header], written: Iterable[str],
     return {"headers": len(bodies), "bodies": len(long), "parse": good,
             "rate": good / max(1, len(long))}
 
+# %% chapters/14_training.ipynb#some-headers
+def some_headers(documents: list[str], wanted: int) -> list[Header]:
+    """So many function headers, evenly over the documents.
+
+    They are counted first: the contexts of all would fill the memory.
+    """
+    count = sum(1 for _ in function_headers(documents)) if wanted else 0
+    chosen = {*spread(count, wanted)}
+    return [header for i, header in enumerate(function_headers(documents))
+            if i in chosen] if chosen else []
+
+# %% chapters/14_training.ipynb#written-bodies
+def body_length(model: GPT2) -> int:
+    """Tokens to write after a header: at least as many are context."""
+    return min(160, model.config.n_positions // 2)
+
+
+def written_bodies(model: GPT2, trigram: Trigram, tokenizer: Tokenizer,
+                   headers: list[Header],
+                   seed: int = 0) -> Iterator[tuple[str, dict]]:
+    """(who, parse_rate) of the model, then of the 3-gram model."""
+    contexts = [header.context for header in headers]
+    new = body_length(model)
+    for who, write, by in (("model", write_with, model),
+                           ("3-gram", write_with_trigram, trigram)):
+        bar = tqdm(write(by, tokenizer, contexts, new=new, seed=seed),
+                   f"bodies by the {who}", len(contexts), disable=None)
+        yield who, parse_rate(headers, bar, tokenizer)
+
+# %% chapters/14_training.ipynb#compare
+TRIGRAM_TOKENS = 2 ** 26          # more would not fit into usual memory
+
+
+def rivals(training: Tokens, held_out: Tokens, tokenizer: Tokenizer,
+           documents: list[str]) -> tuple[Trigram, dict[str, float]]:
+    """A 3-gram model of the training text; its bits per byte and those of
+    the compressors on the held-out documents."""
+    trigram = Trigram(training.window(
+        0, min(len(training), TRIGRAM_TOKENS)), len(tokenizer))
+    ids = held_out.window(0, len(held_out))
+    return trigram, {
+        "3-gram": trigram.bits_per_byte(ids, token_sizes(tokenizer)),
+        **compressed_bits_per_byte(documents)}
+
+# %% chapters/14_training.ipynb#compare-all
+def compare(model: GPT2, tokenizer: Tokenizer, training: Tokens,
+            held_out: Tokens, *, windows: int = 0, headers: int = 500,
+            seed: int = 0) -> Iterator[dict]:
+    """Measure a model and its rivals; yield the numbers as they come.
+
+    First the loss (see `evaluate`). Then bits_per_byte, also as parts of
+    xz's. With headers: how many there are and the new_tokens after each, and
+    twice bodies: {who: parse_rate}. windows: that the model reads, 0 for all.
+    """
+    found = evaluate(model, held_out, tokenizer, windows=windows)
+    bits = {"model": found.pop("bits_per_byte")}
+    yield found
+    documents = texts(held_out, tokenizer)
+    trigram, others = rivals(training, held_out, tokenizer, documents)
+    bits |= others
+    yield {"bits_per_byte": bits, "of_xz": {
+        name: value / bits["xz -9e"] for name, value in bits.items()}}
+    if headers:
+        chosen = some_headers(documents, headers)
+        yield {"headers": len(chosen), "new_tokens": body_length(model)}
+        if chosen:
+            for who, rate in written_bodies(model, trigram, tokenizer,
+                                            chosen, seed):
+                yield {"bodies": {who: rate}}
+
 # %% __all__
 __all__ = [
     "TrainingConfig",
@@ -960,6 +1252,7 @@ __all__ = [
     "make_optimizer",
     "learning_rate",
     "autocast",
+    "find_device",
     "set_dropout",
     "seed_dropout",
     "rng_state",
@@ -967,6 +1260,7 @@ __all__ = [
     "Stepper",
     "accumulate",
     "measured_peak",
+    "spread",
     "evaluation_windows",
     "count_losses",
     "summarize",
@@ -995,6 +1289,7 @@ __all__ = [
     "Run",
     "sample",
     "look",
+    "report",
     "progress",
     "tell",
     "begin",
@@ -1008,12 +1303,30 @@ __all__ = [
     "read_run",
     "start_run",
     "steps_in",
+    "alone",
+    "Plan",
+    "new_model",
+    "FINE_TUNING",
+    "new_plan",
+    "fitted",
+    "open_run",
+    "set_up",
+    "save_model",
+    "is_finished",
+    "last_evaluation",
+    "saved_plan",
+    "require_new",
     "Header",
     "function_headers",
     "body_of",
     "parses",
-    "until_end",
     "write_with",
     "write_with_trigram",
     "parse_rate",
+    "some_headers",
+    "body_length",
+    "written_bodies",
+    "TRIGRAM_TOKENS",
+    "rivals",
+    "compare",
 ]

@@ -74,8 +74,9 @@ def is_one_line(text):
         text.endswith("\n") and len(text) > 20 and "Traceback" not in text)
 
 
-def make_small(monkeypatch, folder):
-    """Let examples of training run here, in a moment."""
+def make_small(monkeypatch, folder, model):
+    """Let examples run here, in a moment; this model is the book's own."""
+    monkeypatch.setattr(command_line, "NANO", model)
     monkeypatch.setitem(PRESETS, "nano", {**PRESETS["nano"], **TINY})
     monkeypatch.chdir(folder)
     write_corpus(folder / "corpus")

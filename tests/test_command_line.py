@@ -18,7 +18,7 @@ from commands import (NANO, ROOT, build, is_one_line, make_small, process,
                       run_example, runner, start)
 
 from gpt2 import (PRESETS, GPT2Config, Tokenizer, count_parameters,
-                  flops_per_token, memory_bytes)
+                  flops_per_token, generation, memory_bytes, training)
 from gpt2 import __main__ as command_line
 from gpt2.generation import generate, stream_text
 from gpt2.pretrained import load_pretrained, load_tokenizer
@@ -103,7 +103,7 @@ def test_every_setting_counts(run, model, option, value):
 
 def test_several_samples_are_one_batch(run, model, monkeypatch):
     sizes = []
-    monkeypatch.setattr(command_line, "generate", lambda model, ids, n, **o: (
+    monkeypatch.setattr(generation, "generate", lambda model, ids, n, **o: (
         sizes.append(o["num_return_sequences"])
         or generate(model, ids, n, **o)))
     generator = torch.Generator().manual_seed(5)
@@ -227,7 +227,7 @@ def test_truncate(run, model):
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float64"])
 def test_dtype_and_device(run, model, monkeypatch, name):
     seen = []
-    monkeypatch.setattr(command_line, "generate", lambda model, *a, **o: (
+    monkeypatch.setattr(generation, "generate", lambda model, *a, **o: (
         seen.append(model.wte.weight) or generate(model, *a, **o)))
     words = ["sample", "--model", model, "--prompt", "x", "--greedy",
              "--max-new-tokens", 5]
@@ -238,13 +238,13 @@ def test_dtype_and_device(run, model, monkeypatch, name):
 
 def test_device_by_default(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert command_line.usable(None) == torch.device("cpu")
+    assert training.find_device() == torch.device("cpu")
     tried = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch, "zeros", lambda n, device: (
         tried.append(device) or torch.ones(n)))
-    assert command_line.usable(None) == torch.device("cuda:0")
-    assert command_line.usable("cuda:1") == torch.device("cuda:1")
+    assert training.find_device() == torch.device("cuda:0")
+    assert training.find_device("cuda:1") == torch.device("cuda:1")
     assert tried == ["cuda:0", "cuda:1"]
 
 
@@ -367,11 +367,56 @@ def test_tokenizer_of_a_model(run, gpt2_bpe):
         0, "464 3290\n", "")
 
 
-def test_the_wheel_has_no_tokenizer(run, model, tmp_path, monkeypatch):
+# --- the book's own model -------------------------------------------------
+
+WITHOUT_A_MODEL = ["sample --prompt def --greedy --max-new-tokens 5", "info",
+                   "tokenize x", "evaluate --data corpus --workers 1"
+                   " --headers 3 --windows 2"]
+
+
+@pytest.mark.parametrize("words", WITHOUT_A_MODEL)
+def test_the_model_by_default(run, model, tmp_path, monkeypatch, words):
+    """It is the one in NANO: the same as if it had been named."""
+    make_small(monkeypatch, tmp_path, model)
+    command, *options = words.split()
+    named = [model] if command == "info" else ["--model", model]
+    code, out, err = run(command, *options)
+    assert (code, err) == (0, "") and out
+    if command == "info":
+        assert out.startswith(f"the book's own small model ({model})\n")
+        out = out.replace("the book's own small model", str(model))
+    assert (code, out, err) == run(command, *named, *options)
+
+
+@pytest.mark.parametrize("words", WITHOUT_A_MODEL)
+def test_the_wheel_has_no_model(run, model, tmp_path, monkeypatch, words):
+    """One line says what to give instead; with that, all is well."""
+    make_small(monkeypatch, tmp_path, model)
     monkeypatch.setattr(command_line, "NANO", tmp_path / "none")
-    code, out, err = run("tokenize", "x")
-    assert code == 2 and out == "" and is_one_line(err) and "--model" in err
-    assert run("tokenize", "x", "--model", model)[0] == 0
+    command, *options = words.split()
+    argument = "MODEL" if command == "info" else "--model"
+    code, out, err = run(command, *options)
+    assert (code, out) == (2, "") and is_one_line(err)
+    assert f"Invalid value for {argument}: " in err
+    assert "name a directory, or gpt2" in err
+    named = [model] if command == "info" else ["--model", model]
+    assert run(command, *named, *options)[0] == 0
+
+
+@pytest.mark.skipif(not (NANO / "model.safetensors").exists(),
+                    reason="no trained model here")
+def test_the_model_that_ships(run):
+    """Of the preset's size, with its tokenizer, and it has learned Python."""
+    config = GPT2Config.from_preset("nano")
+    _, rows = table(run("info")[1])
+    assert rows["parameters"] == f"{sum(count_parameters(config).values()):,}"
+    code, out, err = run("sample", "--prompt", "import ", "--seed", 1,
+                         "--max-new-tokens", 60)
+    assert (code, err) == (0, "") and out.startswith("import ")
+    network = load_pretrained(NANO, dtype=torch.float32)
+    text = "def add(self, value):\n    self.items.append(value)\n"
+    ids = torch.tensor([[4095, *Tokenizer.load(NANO).encode(text)]])
+    assert network(ids, labels=ids).loss < 4           # untrained: 8.3
 
 
 # --- what goes wrong ------------------------------------------------------
@@ -389,10 +434,8 @@ BAD_ARGUMENTS = {
     "unknown command": ("smaple", "smaple"),
     "unknown option": ("sample --model {model} --colour red", "--colour"),
     "unknown option before": ("--colour info gpt2", "--colour"),
-    "no model": ("sample --prompt x", "--model"),
     "no value": ("sample --model", "--model"),
     "surplus argument": ("info gpt2 gpt2-xl", "gpt2-xl"),
-    "no argument": ("info", "MODEL"),
     "not a number": ("sample --model {model} --top-k many", "--top-k"),
     "top_k": ("sample --model {model} --top-k -1", "--top-k"),
     "seed below 0": ("sample --model {model} --seed -1", "--seed"),
@@ -495,7 +538,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(run, model, monkeypatch):
     for error in RuntimeError, TypeError, KeyError, AssertionError:
         def broken(*arguments, **options):
             raise error("a fault")
-        monkeypatch.setattr(command_line, "generate", broken)
+        monkeypatch.setattr(generation, "generate", broken)
         with pytest.raises(error, match="a fault"):
             run("sample", "--model", model, "--prompt", "x", "--seed", 1)
 
@@ -503,7 +546,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(run, model, monkeypatch):
 def test_out_of_memory_is_one_line(run, model, monkeypatch):
     def full(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate")
-    monkeypatch.setattr(command_line, "load_pretrained", full)
+    monkeypatch.setattr(command_line, "load_pair", full)
     code, out, err = run("sample", "--model", model, "--prompt", "x")
     assert (code, out) == (2, "") and is_one_line(err)
 
@@ -543,7 +586,7 @@ def shell_lines(fence):
 
 @own_tokenizer
 def test_examples_of_the_help_run(run, model, tmp_path, monkeypatch):
-    make_small(monkeypatch, tmp_path)
+    make_small(monkeypatch, tmp_path, model)
     lines = [*example_lines(run)]
     assert len(lines) >= 10
     for line in lines:
@@ -555,7 +598,7 @@ def test_examples_of_the_help_run(run, model, tmp_path, monkeypatch):
 
 @own_tokenizer
 def test_examples_of_the_readme(run, model, tmp_path, monkeypatch):
-    make_small(monkeypatch, tmp_path)
+    make_small(monkeypatch, tmp_path, model)
     lines = shell_lines("bash")
     assert len(lines) >= 3
     for line in lines:

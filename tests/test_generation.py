@@ -17,9 +17,10 @@ from gpt2.checks import reference_model, reference_state
 from gpt2.config import GPT2Config
 from gpt2.embeddings import position_ids
 from gpt2.generation import (StaticCache, check_options, choose_token,
-                             generate, keep_top_k, keep_top_p, left_pad,
-                             make_reader, penalize_repetition, process_logits,
-                             seen_tokens, stream, stream_text, text_pieces)
+                             generate, generate_texts, keep_top_k, keep_top_p,
+                             left_pad, make_reader, penalize_repetition,
+                             process_logits, seen_tokens, stream, stream_text,
+                             text_pieces, until_end)
 from gpt2.model import GPT2, GPT2Output
 from gpt2.tokenizer import Tokenizer
 
@@ -644,6 +645,27 @@ def test_stream_text_ends(tokenizer):
     assert text == "the end<|endoftext|> more"
     with pytest.raises(ValueError, match="top_p"):           # at the call
         stream_text(says(tokenizer, ids), tokenizer, "", top_p=2)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_generate_texts(tokenizer, ends):
+    """As generate draws them, each up to its end token; one is a stream."""
+    eos = tokenizer.eos_token_id
+    ids = [*tokenizer.encode("the end"), eos, *tokenizer.encode(" more")]
+    options = {} if ends else dict(eos_token_id=())
+    texts = generate_texts(says(tokenizer, ids), tokenizer, "Say: ", len(ids),
+                           1, **options)
+    assert texts == ["the end" if ends else "the end<|endoftext|> more"]
+    assert texts == ["".join(stream_text(
+        says(tokenizer, ids), tokenizer, "Say: ", len(ids), **options))]
+
+
+def test_until_end(tokenizer):
+    eos = tokenizer.eos_token_id
+    ids = [*tokenizer.encode("a b"), eos, *tokenizer.encode(" c"), eos]
+    assert until_end(tokenizer, ids, [eos]) == "a b"
+    assert until_end(tokenizer, ids, ()) == tokenizer.decode(ids)
+    assert until_end(tokenizer, [eos], (7, eos)) == ""
 
 
 # --- the page's sliders -----------------------------------------------------

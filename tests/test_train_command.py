@@ -31,7 +31,7 @@ def run(monkeypatch, capsys):
     """Calls main; models are tiny, and what takes its time is left out."""
     for name in PRESETS:
         monkeypatch.setitem(PRESETS, name, {**PRESETS["nano"], **TINY})
-    monkeypatch.setattr(command_line, "measured_peak", lambda *rest: 1e12)
+    monkeypatch.setattr(training, "measured_peak", lambda *rest: 1e12)
     monkeypatch.setattr(training, "plot_losses", lambda run: None)
     return runner(monkeypatch, capsys)
 
@@ -78,7 +78,7 @@ def runs(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     updates = []
 
-    class Stopping(command_line.Reporter):
+    class Stopping(training.Engine):
         def update(self, rate):
             super().update(rate)
             updates.append(rate)
@@ -88,7 +88,7 @@ def runs(corpus, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "plot_losses", lambda run: None)
         patch.setitem(PRESETS, "nano", {**PRESETS["nano"], **TINY})
-        patch.setattr(command_line, "Reporter", Stopping)
+        patch.setattr(command_line, "choose_engine", lambda name: Stopping())
         for name, code in ("whole", 0), ("half", 130):
             assert command_line.main([str(word) for word in (
                 "train", "--data", corpus, "--out", folder / name, *SMALL,
@@ -161,17 +161,6 @@ def test_lines_for_a_log_file(run, corpus, tmp_path):
             rf"update {step} of 6: loss {sum(part) / len(part):.3f}, held out"
             rf" {held_out[i]:.3f}, {bits[i]:.3f} bits per byte; [\d,]+"
             r" tokens/s, 0:\d\d:\d\d left", line), line
-
-
-def test_time_left_and_speed(monkeypatch, capsys):
-    reporter = command_line.Reporter()
-    reporter.config = training.TrainingConfig(steps=1000, batch_size=10,
-                                              length=100)
-    reporter.step, reporter.losses = 400, [3.0, 4.0]
-    reporter.report({"loss": 2.5, "bits_per_byte": 1.25}, 12.5)
-    assert capsys.readouterr().out == (
-        "update 400 of 1,000: loss 3.500, held out 2.500, 1.250 bits per"
-        " byte; 80 tokens/s, 2:05:00 left\n")
 
 
 def test_a_bar_on_a_terminal(run, corpus, tmp_path, monkeypatch):
@@ -247,7 +236,7 @@ def test_schedule(run, corpus, tmp_path, monkeypatch, steps, more, warmup,
                   how):
     """--minutes asks for the speed; the warm-up is a tenth at most."""
     asked = []
-    monkeypatch.setattr(command_line, "steps_in", lambda minutes, *rest: (
+    monkeypatch.setattr(training, "steps_in", lambda minutes, *rest: (
         asked.append(minutes) or steps))
     monkeypatch.setattr(command_line, "train_model", lambda *rest: None)
     given = ["--minutes", 7.5] if how == "minutes" else ["--max-steps", steps]
@@ -390,7 +379,7 @@ def test_killed_and_stopped(run, corpus, model, tmp_path):
 def test_the_device_is_part_of_the_command(run, corpus, tmp_path,
                                            monkeypatch):
     def stopped(*rest):
-        raise training.Interrupted([signal.SIGTERM], "x  y", 12)
+        raise training.Interrupted([signal.SIGTERM], rest[-1].again, 12)
     monkeypatch.setattr(command_line, "train_model", stopped)
     out = tmp_path / "x  y"
     code, said, err = begin(run, corpus, out, "--device", "cpu")
@@ -465,9 +454,8 @@ def test_the_data_folder_is_gone(run, half, whole):
     assert weights(half) == weights(whole)
 
 
-def test_the_text_has_changed(run, tmp_path, monkeypatch):
+def test_the_text_has_changed(run, tmp_path):
     code = write_corpus(tmp_path / "code")
-    monkeypatch.setattr(command_line, "Reporter", command_line.Engine)
     out = tmp_path / "run"
     assert begin(run, code, out)[0] == 0
     shutil.rmtree(out / "model")
@@ -683,9 +671,9 @@ def evaluated(run, model, corpus, tmp_path, *more):
 
 def test_evaluate(run, model, corpus, split, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(command_line, "write_with", lambda m, t, contexts, **o:
-                        (read.extend(contexts)
-                         or training.write_with(m, t, contexts, **o)))
+    write_with = training.write_with
+    monkeypatch.setattr(training, "write_with", lambda m, t, contexts, **o: (
+        read.extend(contexts) or write_with(m, t, contexts, **o)))
     said, found = evaluated(run, model, corpus, tmp_path, "--headers", 12)
     tokens, held_out = split
     network, tokenizer = load_pretrained(model), load_tokenizer(model)
@@ -709,7 +697,7 @@ def test_evaluate(run, model, corpus, split, tmp_path, monkeypatch):
     contexts = [header.context for header in chosen]
     assert read == contexts
     for who, written in (
-            ("model", training.write_with(network, tokenizer, contexts, 32)),
+            ("model", write_with(network, tokenizer, contexts, 32)),
             ("3-gram", training.write_with_trigram(trigram, tokenizer,
                                                    contexts, 32))):
         assert found["bodies"][who] == training.parse_rate(chosen, written,
@@ -778,7 +766,7 @@ def test_no_headers(run, model, corpus, tmp_path):
 def test_seed_of_the_bodies(run, model, corpus, tmp_path, monkeypatch):
     seen = []
     for name in "write_with", "write_with_trigram":
-        monkeypatch.setattr(command_line, name, lambda *a, seed, **o: (
+        monkeypatch.setattr(training, name, lambda *a, seed, **o: (
             seen.append(seed) or iter([""] * 3)))
     evaluated(run, model, corpus, tmp_path, "--headers", 3, "--seed", 9)
     assert seen == [9, 9]
@@ -793,8 +781,8 @@ def test_the_trigram_reads_no_more_than_fits(run, model, corpus, tmp_path,
             seen.append(len(ids))
             super().__init__(ids, *rest)
 
-    monkeypatch.setattr(command_line, "Trigram", Trigram)
-    monkeypatch.setattr(command_line, "TRIGRAM_TOKENS", 500)
+    monkeypatch.setattr(training, "Trigram", Trigram)
+    monkeypatch.setattr(training, "TRIGRAM_TOKENS", 500)
     said, found = evaluated(run, model, corpus, tmp_path, "--headers", 0)
     assert seen == [500]
 
@@ -805,19 +793,18 @@ def test_it_prints_as_it_goes(run, model, corpus, tmp_path, monkeypatch,
     def stop(*rest):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "Trigram", stop)
+    monkeypatch.setattr(training, "Trigram", stop)
     code, said, err = run("evaluate", "--model", model, "--data", corpus,
                           "--workers", 1)
     assert (code, err) == (130, "") and said.count("\n") == 2
     monkeypatch.undo()
-    monkeypatch.setattr(command_line, "parse_rate", stop)
+    monkeypatch.setattr(training, "parse_rate", stop)
     code = command_line.main(["evaluate", "--model", str(model), "--data",
                               str(corpus), "--workers", "1"])
     assert code == 130 and capsys.readouterr().out.count("\n") == 8
 
 
 BAD_EVALUATIONS = {
-    "no model": ("--data {corpus}", "--model"),
     "unknown model": ("--model none/such", "none/such"),
     "unknown data": ("--model {model} --data nowhere", "nowhere"),
     "windows": ("--model {model} --windows -1", "--windows"),

@@ -541,6 +541,179 @@ def test_log(tmp_path):
     Log(None).add(step=1)
 
 
+def rows_for_a_report():
+    """A log with two evaluations, updates of 12.5 s and a sample between."""
+    log = Log(None)
+    log.add(step=398, loss=99.0, seconds=99.0)
+    for step, held_out in (398, 3.5), (400, 2.5):
+        for n in (step - 1, step):
+            if step == 400:
+                log.add(step=n, loss=3.0 + (n == 400), seconds=12.5)
+        log.add(step=step, validation_loss=held_out,
+                validation_bits_per_byte=held_out / 2)
+        if step == 398:
+            log.add(step=step, prompt="", sample="x")
+    return log
+
+
+def test_report():
+    """Of what came after the evaluation before; time left, and speed."""
+    engine, said = Engine(), []
+    engine.config = TrainingConfig(steps=1000, batch_size=10, length=100)
+    training.report(rows_for_a_report(), engine, Run(report=said.append))
+    assert said == ["update 400 of 1,000: loss 3.500, held out 2.500, 1.250"
+                    " bits per byte; 80 tokens/s, 2:05:00 left"]
+    training.report(rows_for_a_report(), engine, Run())
+    engine.rank = 1
+    training.report(rows_for_a_report(), engine, Run(report=said.append))
+    empty = Log(None)                        # its updates are not in the log
+    empty.add(step=400, validation_loss=1.0, validation_bits_per_byte=1.0)
+    engine.rank = 0
+    training.report(empty, engine, Run(report=said.append))
+    assert len(said) == 1
+
+
+def test_the_report_of_a_resumed_run(tokenizer, tmp_path):
+    """The mean since the last evaluation, whoever made the updates."""
+    lines = {}
+    for name in "straight", "stopped":
+        run = Run(tmp_path / name, tokenizer, Text(300, 1),
+                  report=lines.setdefault(name, []).append)
+        if name == "stopped":
+            stop_at(5, run.directory, tokenizer)
+        train(new_model(), new_batches(), CONFIG, run=run)
+    def without_time(name):
+        return [line.partition(";")[0] for line in lines[name]]
+    assert len(lines["straight"]) == 2       # after 3 and 6
+    assert without_time("stopped") == without_time("straight")[1:]
+
+
+# ------------------------------------------------- a run and its folder
+def test_alone(tmp_path):
+    pytest.importorskip("fcntl")
+    run = tmp_path / "a" / "run"
+    with training.alone(run):
+        with pytest.raises(DataError, match="another process is training"):
+            with training.alone(run):
+                raise AssertionError("both are in")
+        with training.alone(tmp_path / "a" / "other"):
+            pass
+        (run / "metrics.jsonl").write_text("")
+    assert (run / "metrics.jsonl").exists()      # something came of it
+    with training.alone(run):                    # and it is free again
+        (run / "metrics.jsonl").unlink()
+        (run / ".data.lock").write_text("")
+    assert not list((tmp_path / "a").iterdir())
+    with pytest.raises(ZeroDivisionError), training.alone(run):
+        1 / 0
+    assert not run.exists()
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for n in range(40):
+        (folder / f"{n}.py").write_text(f"x{n} = {n}\n" * 30)
+    return str(folder)
+
+
+NUMBERS = dict(steps=2, batch_size=2, micro_batch=1, length=16, dropout=0.1,
+               eval_windows=2, seed=7)
+
+
+@pytest.fixture
+def plan(corpus, root, monkeypatch):
+    monkeypatch.setitem(PRESETS, "nano", dict(
+        n_positions=32, n_embd=32, n_layer=1, n_head=2))
+    return training.new_plan(corpus, NUMBERS,
+                             tokenizer=root / "checkpoints" / "nano")
+
+
+def test_plan_of_random_weights(plan, tokenizer):
+    config = plan.model.config
+    assert config.vocab_size == 4096 and config.eos_token_id == 4095
+    assert config.attn_pdrop == config.embd_pdrop == config.resid_pdrop == 0.1
+    torch.manual_seed(plan.config.seed)
+    again = GPT2(config)
+    assert torch.equal(plan.model.wte.weight, again.wte.weight)
+
+
+@pytest.mark.parametrize("changes, steps, warmup", [
+    ({}, 40, 4), ({}, 9, 0), ({}, 10_000, 200), (dict(warmup=9), 40, 9)])
+def test_warmup(plan, root, changes, steps, warmup):
+    plan = training.new_plan(plan.source, {**NUMBERS, "steps": 5000, **changes},
+                             tokenizer=root / "checkpoints" / "nano")
+    config = plan.with_steps(steps).config
+    assert (config.steps, config.warmup) == (steps, warmup)
+
+
+def test_every_engine_gets_a_model_of_its_own(plan, tmp_path, monkeypatch):
+    """`prepare` may wrap or shard its model: never twice the same one."""
+    class Wrapping(Engine):
+        taken = []
+
+        def prepare(self, model, config):
+            assert all(model is not other for other in self.taken)
+            self.taken.append(model)
+            super().prepare(model, config)
+
+    engine, out = Wrapping(), tmp_path / "run"
+    batches, run = training.open_run(out, plan, engine)
+    plan, different = training.set_up(plan, engine, batches, run, minutes=0.01)
+    assert different == [] and plan.config.steps > 2
+    train(plan.model, batches, plan.with_steps(2).config, engine)
+    assert len(engine.taken) == 3 and engine.taken[-1] is plan.model
+
+
+def test_only_the_first_process_writes(plan, tmp_path):
+    class Second(Engine):
+        rank, world = 1, 2
+
+        def save(self, path, position, tokenizer):
+            pass                             # process 0 writes it
+
+    engine, out = Second(), tmp_path / "run"
+    batches, run = training.open_run(out, plan, engine)
+    assert (batches.rank, batches.world, batches.seed) == (1, 2, 7)
+    assert training.set_up(plan, engine, batches, run)[1] == []
+    assert [p.name for p in out.iterdir() if p.name[0] != "."] == ["data"]
+
+
+def test_the_saved_model_is_the_last_checkpoint(plan, tmp_path):
+    """Of whatever engine: the model in memory may be wrapped or sharded."""
+    engine, out = Engine(), tmp_path / "run"
+    batches, run = training.open_run(out, plan, engine)
+    training.set_up(plan, engine, batches, run)
+    assert not training.is_finished(out)
+    assert training.last_evaluation(out) == {}
+    rows = train(plan.model, batches, plan.config, engine, run)
+    with torch.no_grad():
+        plan.model.wte.weight.zero_()
+    training.save_model(out, plan.tokenizer)
+    assert training.is_finished(out)
+    assert training.last_evaluation(out) == rows[-1]
+    newest = checkpoints(out)[-1]
+    for name in "model.safetensors", "config.json":
+        assert (out / "model" / name).read_bytes() == (
+            newest / name).read_bytes()
+    settings = (out / "model" / "tokenizer_config.json").read_text("utf-8")
+    assert json.loads(settings)["model_max_length"] == 32
+    assert not (out / "model" / training.STATE).exists()
+    found = training.saved_plan(out, {"micro_batch": 2})
+    assert found.config == replace(plan.config, micro_batch=2)
+    assert found.model.config == plan.model.config
+    with pytest.raises(DataError, match="holds a run already"):
+        training.require_new(out)
+
+
+@pytest.mark.parametrize("count, wanted, chosen", [
+    (10, 3, [0, 3, 6]), (3, 10, [0, 1, 2]), (4, 4, [0, 1, 2, 3]), (0, 5, []),
+    (5, 0, [])])
+def test_spread(count, wanted, chosen):
+    assert training.spread(count, wanted) == chosen
+
+
 # --------------------------------------------------------------- the helpers
 def test_steps_in(monkeypatch):
     model, batches = new_model(), new_batches()

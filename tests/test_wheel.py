@@ -151,9 +151,12 @@ def test_runs_with_what_it_requires(root, wheel, tmp_path):
     text = quiet(*command, "sample", "--model", "model", "--prompt", "abc",
                  "--greedy", cwd=tmp_path)
     assert text.startswith("abc") and len(text) > 20
-    alone = subprocess.run([*command, "tokenize", "a"], cwd=tmp_path,
-                           capture_output=True, text=True)
-    assert alone.returncode == 2 and "name a directory" in alone.stderr
+    for words in (["tokenize", "a"], ["sample", "--prompt", "a"], ["info"]):
+        alone = subprocess.run([*command, *words], cwd=tmp_path,
+                               capture_output=True, text=True)
+        assert alone.returncode == 2 and alone.stdout == ""
+        assert "name a directory" in alone.stderr
+        assert alone.stderr.count("\n") == 1
 
 
 def test_import_is_light(root):
