@@ -210,26 +210,26 @@ def next_tokens(before, after, prompt: str, likeliest: list[str]) -> Picture:
 def gallery(results: dict[str, dict[str, tuple]]) -> Picture:
     """Change of the loss by each mistake, and how many choices are equal.
 
-    results: {"random" and "trained": {mistake: (change of the loss in nats,
-    share of positions with the same argmax, ...)}}.
+    results: {"random" and "trained": {mistake: (loss in nats, its change,
+    share of positions with the same argmax, change of a logit)}}.
     """
     random, trained = results["random"], results["trained"]
-    order = sorted(trained, key=lambda name: abs(trained[name][0]))
+    order = sorted(trained, key=lambda name: abs(trained[name][1]))
     least, top = 1e-7, len(order) - 0.45
     fig, (ax, side) = canvas(height=4.9, columns=2, sharey=True,
                              width_ratios=[4, 1.35])
     for row, name in enumerate(order):
-        change, same, _ = trained[name]
+        _, change, same, _ = trained[name]
         if abs(change) < least:
             ax.text(1.4 * least, row, "nothing", va="center", fontsize=10.5,
                     color=COLORS["muted"])
         else:
             color = tint("wrong", 0.5 if same > 0.95 else 0)
             ax.barh(row, abs(change), height=0.62, color=color, log=True)
-            ax.plot(abs(random[name][0]), row, "D", markersize=6.5, zorder=5,
+            ax.plot(abs(random[name][1]), row, "D", markersize=6.5, zorder=5,
                     markerfacecolor="white", markeredgewidth=LINE,
                     markeredgecolor=COLORS["ink"])
-        for x, share in ((0.45, same), (1, random[name][1])):
+        for x, share in ((0.45, same), (1, random[name][2])):
             side.text(x, row, f"{share:.0%}", ha="right", va="center",
                       fontsize=10.5)
     for x, label in ((0.45, "trained"), (1, "random")):
