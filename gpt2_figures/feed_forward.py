@@ -173,7 +173,7 @@ def by_layer(active: Sequence[float], costs: Sequence[float]) -> Picture:
     names = [str(i) for i in range(len(active))]
     for ax, values, title, form, color in (
             (axes[0], active, "active units", "{:.0%}", "feed_forward"),
-            (axes[1], costs, "loss without the layer", "{:+.2f}", "wrong")):
+            (axes[1], costs, "loss added by removal", "{:+.2f}", "wrong")):
         ax.bar(names, values, color=COLORS[color], width=0.7)
         most = max(values)
         for i, value in enumerate(values):

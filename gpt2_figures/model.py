@@ -184,9 +184,9 @@ def next_tokens(before, after, prompt: str, likeliest: list[str]) -> Picture:
                 zorder=4, clip_on=False)
         token = token.replace(" ", "·").replace("\n", "⏎")
         ax.annotate(f"{token}  {share:.0%}", (0.66, 0.98), xytext=(
-            0, -14.5 * (rank - 1)), xycoords=ax.transAxes, va="top",
+            0, -14 * (rank - 1)), xycoords=ax.transAxes, va="top",
             textcoords="offset points", fontsize=10.5)
-    least = min(-6, math.floor(math.log10(values[-1])))
+    least = max(-9, min(-6, math.floor(math.log10(values[-1]))))
     powers = range(least + least % 2, -2, 2)
     ax.set(xscale="log", yscale="log", xlim=(0.9, len(values)),
            ylim=(10 ** least, 2), yticks=[*(10.0 ** n for n in powers), .01, 1],
