@@ -1,10 +1,10 @@
 """Pictures of chapter 08: the feed-forward layer and its activation."""
 from collections.abc import Mapping, Sequence
 
-from matplotlib.patches import Polygon
+from matplotlib.patches import Polygon, Rectangle
 
-from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, canvas,
-                                diverging, picture, tint)
+from gpt2_figures.style import (COLORS, LINE, WIDTH, Picture, arrow, blank,
+                                canvas, diverging, picture, tint)
 
 
 def _strip(ax, x, middle, width, height, values, peak):
@@ -128,20 +128,22 @@ def slopes(x, gelu, relu) -> Picture:
 def before_and_after(before, after) -> Picture:
     """Histograms of the hidden values on both sides of the activation."""
     fig, axes = canvas(height=3.6, rows=2, columns=1, sharex=True)
-    bins = [0.034 * i for i in range(-45, 46)]      # an edge at zero
+    ordered = sorted(abs(value) for value in before)
+    limit = ordered[int(0.995 * len(ordered))]
+    bins = [limit * i / 45 for i in range(-45, 46)]     # an edge at zero
     for ax, values, name, color in ((axes[0], before, "before GELU", "residual"),
                                     (axes[1], after, "after GELU",
                                      "feed_forward")):
         ax.hist(values, bins=bins, color=COLORS[color], linewidth=0,
                 weights=[100 / len(values)] * len(values))
         ax.axvline(0, color=COLORS["ink"], linewidth=LINE * 0.6)
-        ax.set(xlim=(-1.5, 1.5), ylabel="% of values")
+        ax.set(xlim=(-limit, limit), ylabel="% of values")
         ax.text(0.98, 0.9, name, transform=ax.transAxes, ha="right", va="top",
                 fontweight="semibold", color=COLORS[color])
     axes[1].set_xlabel("value of a hidden unit")
-    return picture(fig, "Hidden values before GELU form a bell around zero;"
-                        " after it, all that was negative is piled up just"
-                        " below zero.")
+    return picture(fig, "Hidden values before GELU form a broad hill, most"
+                        " of it left of zero; after it, all that was"
+                        " negative is piled up just below zero.")
 
 
 def shares(parts: Mapping[str, int], colors: Sequence[str]) -> Picture:
@@ -163,3 +165,79 @@ def shares(parts: Mapping[str, int], colors: Sequence[str]) -> Picture:
                         " two feed-forward matrices hold two thirds of them,"
                         " c_attn a quarter, attention's c_proj a twelfth, the"
                         " norms almost none.")
+
+
+def by_layer(active: Sequence[float], costs: Sequence[float]) -> Picture:
+    """Share of active units, and the loss added by removal, by layer."""
+    fig, axes = canvas(height=2.6, columns=2)
+    names = [str(i) for i in range(len(active))]
+    for ax, values, title, form, color in (
+            (axes[0], active, "active units", "{:.0%}", "feed_forward"),
+            (axes[1], costs, "loss added by removal", "{:+.2f}", "wrong")):
+        ax.bar(names, values, color=COLORS[color], width=0.7)
+        most = max(values)
+        for i, value in enumerate(values):
+            ax.text(i, max(value, 0) + 0.03 * most, form.format(value),
+                    ha="center", fontsize=10)
+        ax.set_title(title, fontsize=12)
+        ax.set(ylim=(min(0, *values), 1.15 * most), xlabel="layer", yticks=[])
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="x", length=0)
+    return picture(fig, "Two bar charts over the six layers of the trained"
+                        " model: the share of hidden units that are active at"
+                        " a token, and how much"
+                        " the loss grows, in nats, when the feed-forward"
+                        " layer of that block is taken out.")
+
+
+def fires(tokens: Sequence[str], passage: tuple[int, int],
+          strengths: Mapping[str, Sequence[float]]) -> Picture:
+    """A passage of a program, once for each unit, shaded by its activity.
+
+    passage: first and last + 1 of the tokens to show; strengths: of all
+    tokens, zero or more, under the unit's name.
+    """
+    rows, column = [[]], 0                   # of (column, text, token number)
+    for i in range(*passage):
+        for n, part in enumerate(tokens[i].split("\n")):
+            if n:
+                rows, column = rows + [[]], 0
+                rows[-2].append((len_of(rows[-2]), "⏎", i))
+            if part:
+                rows[-1].append((column, part, i))
+                column += len(part)
+    rows = [row for row in rows if any(text.strip("⏎ ") for _, text, _ in row)]
+    wide = max(len_of(row) for row in rows)
+    size = 0.98 * 72 * WIDTH / wide / 0.602  # points, of a font 0.602 wide
+    tall = (len(rows) + 2.2) * len(strengths)
+    fig, ax = canvas(height=0.0195 * size * tall)
+    ax.set(xlim=(0, wide), ylim=(tall, 0))
+    ax.axis("off")
+    y = 0.0
+    for name, strength in strengths.items():
+        peak = max(strength) or 1.0
+        ax.text(0, y + 0.75, name, fontweight="semibold", va="center",
+                color=COLORS["feed_forward"], fontsize=11)
+        y += 1.7
+        for row in rows:
+            for column, text, i in row:
+                share = strength[i] / peak
+                if share > 0.02:
+                    ax.add_patch(Rectangle(
+                        (column, y - 0.02), len(text), 0.96, linewidth=0,
+                        facecolor=tint("feed_forward", 1 - 0.75 * share)))
+                ax.text(column, y + 0.5, text, fontsize=size, va="center",
+                        family="DejaVu Sans Mono", color=COLORS[
+                            "line" if text == "⏎" else "ink"])
+            y += 1
+        y += 0.5
+    return picture(fig, "The end of the program, printed once for each of"
+                        " three hidden units, with every token shaded by how"
+                        " strongly the unit is active at it. Each unit is"
+                        " active at one kind of token and pale or white at"
+                        " all others.")
+
+
+def len_of(row: list[tuple[int, str, int]]) -> int:
+    """Where a row of (column, text, number) ends, in characters."""
+    return row[-1][0] + len(row[-1][1]) if row else 0

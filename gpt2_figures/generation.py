@@ -108,6 +108,61 @@ def kept(panels) -> Picture:
                         " only that one.")
 
 
+def _visible(token: str) -> str:
+    """A token with its spaces and line ends to be seen, cut if long."""
+    token = token.replace(" ", "·").replace("\n", "⏎")
+    return token if len(token) < 13 else token[:11] + "…"
+
+
+def places(panels) -> Picture:
+    """The likeliest next tokens at several places of a program.
+
+    panels: (text before, tokens, their shares), two in a row.
+    """
+    fig, axes = canvas(height=1.7 * ((len(panels) + 1) // 2),
+                       rows=(len(panels) + 1) // 2, columns=2)
+    for ax, (text, tokens, shares) in zip(axes.flat, panels):
+        ax.set_xlim(0, 1.25)
+        _bars(ax, tokens, shares, COLORS["head"], size=9,
+              labels=[_visible(token) for token in tokens])
+        ax.tick_params(axis="y", labelsize=9.5)
+        _title(ax, f"{text.splitlines()[-1].strip()} …")
+    return picture(fig, "The likeliest next tokens at six places of a"
+                        " program, as bars on one scale. At some places one"
+                        " token has nearly everything, at others no token"
+                        " has more than a small part.")
+
+
+def parser(shares: dict[str, float], nats: dict[str, float]) -> Picture:
+    """Share of texts without a fault of grammar, and their mean surprise.
+
+    shares, nats: one for each way of choosing, by name.
+    """
+    order = sorted(shares, key=nats.get)
+    fig, (left, right) = canvas(height=2.9, columns=2, sharey=True)
+    for ax, values, color, title, form in (
+            (left, shares, "right", "line without a fault", "{:.0%}"),
+            (right, nats, "head", "surprise, nats per token", "{:.1f}")):
+        most = max(values.values())
+        ax.barh(range(len(order)), [values[name] for name in order],
+                color=COLORS[color], height=0.66)
+        for y, name in enumerate(order):
+            ax.text(values[name] + 0.02 * most, y, form.format(values[name]),
+                    va="center", fontsize=10.5)
+        ax.set(xlim=(0, 1.22 * most), xticks=[])
+        ax.tick_params(axis="y", length=0)
+        for side in ("left", "bottom"):
+            ax.spines[side].set_visible(False)
+        _title(ax, title)
+    left.set_yticks(range(len(order)), order)
+    left.invert_yaxis()
+    return picture(fig, "For six ways of choosing, from the surest to the"
+                        " boldest: the share of drawn texts that Python's"
+                        " parser accepts as the beginning of a program, and"
+                        " their surprise. With more surprise the share"
+                        " falls.")
+
+
 def ragged(rows, prompt: int, mask, stop: int, pad: int, decode) -> Picture:
     """A ragged batch: padding, prompt, new tokens, end, padding.
 

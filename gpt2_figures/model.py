@@ -1,4 +1,6 @@
 """Pictures of chapter 10: the whole model."""
+import math
+
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,
                                 canvas, picture, tint)
 
@@ -158,61 +160,100 @@ def tied_gradient(tokens: list[str], bottom: list[float], top: list[float],
                         " three others, which are never a label.")
 
 
-def next_tokens(probabilities, bins: int = 60) -> Picture:
-    """Distribution of the next token's probability, in units of 1/V.
+def _power(n: int) -> str:
+    """Ten to the power of n, as a label."""
+    return "10" + str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
-    probabilities: (V,) of an untrained model.
+
+def next_tokens(before, after, prompt: str, likeliest: list[str]) -> Picture:
+    """Next-token probabilities by rank, untrained and trained.
+
+    before, after: (V,); likeliest: the first tokens of `after`, in order.
     """
-    relative = (probabilities * len(probabilities)).tolist()
-    fig, ax = canvas(height=2.7)
-    ax.hist(relative, bins=bins, color=COLORS["head"],
-            edgecolor="white", linewidth=0.3, log=True)
-    ax.axvline(1, color=COLORS["wrong"], linewidth=LINE * 1.2)
-    ax.set(ylim=(0.6, 1e5), xlim=(0, None), yticks=[1, 100, 1e4],
-           xlabel="probability of a next token, in units of 1/V",
-           ylabel="entries (log scale)")
-    ax.text(1.15, 3e4, "1/V, if all were equal", fontsize=10.5,
-            color=COLORS["wrong"])
-    return picture(fig, "Histogram of the probabilities that the untrained"
-                        " 124M model gives to the 50,257 entries after the"
-                        " running sentence. Nearly all lie between a fifth"
-                        " of 1/V and three times 1/V, and none reaches 20"
-                        " times 1/V.")
+    fig, ax = canvas(height=3.5)
+    for values, color, name, rank, lift, side in (
+            (before, "wrong", "untrained", 1.2, 1.8, "left"),
+            (after, "head", "trained", 900, 0.2, "right")):
+        values = sorted(values.tolist(), reverse=True)
+        ax.plot(range(1, len(values) + 1), values, color=COLORS[color])
+        ax.text(rank, values[int(rank) - 1] * lift, name, fontsize=11,
+                color=COLORS[color], fontweight="semibold", ha=side)
+    for rank, token in enumerate(likeliest, start=1):
+        share = values[rank - 1]
+        ax.plot(rank, share, "o", color=COLORS["head"], markersize=6,
+                zorder=4, clip_on=False)
+        token = token.replace(" ", "·").replace("\n", "⏎")
+        ax.annotate(f"{token}  {share:.0%}", (0.66, 0.98), xytext=(
+            0, -14 * (rank - 1)), xycoords=ax.transAxes, va="top",
+            textcoords="offset points", fontsize=10.5)
+    least = max(-9, min(-6, math.floor(math.log10(values[-1]))))
+    powers = range(least + least % 2, -2, 2)
+    ax.set(xscale="log", yscale="log", xlim=(0.9, len(values)),
+           ylim=(10 ** least, 2), yticks=[*(10.0 ** n for n in powers), .01, 1],
+           yticklabels=[*(_power(n) for n in powers), "1%", "100%"],
+           xticks=[1, 10, 100, 1000], xticklabels=["1", "10", "100", "1,000"],
+           xlabel="rank of the token, the likeliest first",
+           ylabel="probability")
+    ax.minorticks_off()
+    ax.axhline(1 / len(values), color=COLORS["muted"], linewidth=LINE * 0.6,
+               linestyle=(0, (3, 2)), zorder=0)
+    ax.text(len(values) * 0.95, 1.5 / len(values), "1/V", ha="right",
+            fontsize=10, color=COLORS["muted"])
+    ax.set_title(f"after “{prompt.strip()}”", fontsize=12)
+    return picture(fig, "Probabilities of the 4,096 next tokens by rank, on"
+                        " logarithmic axes. Untrained they form a nearly flat"
+                        " line at one 4,096th; trained the line begins far"
+                        " above it and falls steeply, by many powers of ten."
+                        " The five likeliest tokens are named.")
 
 
-def gallery(results: dict[str, tuple[float, int]], positions: int) -> Picture:
-    """Largest difference of a logit for each mistake, and same tokens.
+def gallery(results: dict[str, dict[str, tuple]]) -> Picture:
+    """Change of the loss by each mistake, and how many choices are equal.
 
-    results: {mistake: (difference, positions with the same argmax)}.
+    results: {"random" and "trained": {mistake: (loss in nats, its change,
+    share of positions with the same argmax, change of a logit)}}.
     """
-    order = sorted(results.items(), key=lambda item: item[1][0])
-    fig, ax = canvas(height=4.6)
-    for row, (name, (delta, same)) in enumerate(order):
-        noise = delta < 1e-4
-        color = COLORS["right" if noise else "wrong"]
-        hidden = not noise and same > 0.9 * positions
-        ax.barh(row, delta, height=0.62, log=True,
-                color=tint(color, 0.45) if hidden else color)
-        ax.text(1.06, row, f"{same / positions:.0%}", ha="right",
-                va="center", fontsize=10.5, color=COLORS["ink"],
-                transform=ax.get_yaxis_transform())
-    ax.axvspan(1e-7, 1e-4, color=tint("right", 0.88), zorder=0)
-    ax.text(1.3e-7, len(order) - 0.35, "noise", fontsize=10,
-            color=COLORS["right"], va="bottom")
-    ax.text(1.06, len(order) - 0.35, "same token", ha="right", va="bottom",
-            fontsize=10, color=COLORS["muted"],
-            transform=ax.get_yaxis_transform())
-    ax.set_yticks(range(len(order)), [name for name, _ in order])
+    random, trained = results["random"], results["trained"]
+    order = sorted(trained, key=lambda name: abs(trained[name][1]))
+    least, top = 1e-7, len(order) - 0.45
+    fig, (ax, side) = canvas(height=4.9, columns=2, sharey=True,
+                             width_ratios=[4, 1.35])
+    for row, name in enumerate(order):
+        _, change, same, _ = trained[name]
+        if abs(change) < least:
+            ax.text(1.4 * least, row, "nothing", va="center", fontsize=10.5,
+                    color=COLORS["muted"])
+        else:
+            color = tint("wrong", 0.5 if same > 0.95 else 0)
+            ax.barh(row, abs(change), height=0.62, color=color, log=True)
+            ax.plot(abs(random[name][1]), row, "D", markersize=6.5, zorder=5,
+                    markerfacecolor="white", markeredgewidth=LINE,
+                    markeredgecolor=COLORS["ink"])
+        for x, share in ((0.45, same), (1, random[name][2])):
+            side.text(x, row, f"{share:.0%}", ha="right", va="center",
+                      fontsize=10.5)
+    for x, label in ((0.45, "trained"), (1, "random")):
+        side.text(x, top, label, ha="right", va="bottom", fontsize=10,
+                  color=COLORS["muted"])
+    side.text(1, top + 0.75, "same token", ha="right", va="bottom")
+    side.set(xlim=(0, 1))
+    side.axis("off")
+    ax.set_yticks(range(len(order)), order)
     ax.tick_params(axis="y", length=0)
-    ax.set(xlim=(1e-7, 60), ylim=(-0.6, len(order) + 0.2),
-           xlabel="largest difference of a logit")
-    ax.set_xticks([1e-6, 1e-4, 1e-2, 1])
-    ax.grid(axis="x")
-    ax.set_axisbelow(True)
-    return picture(fig, "Bars, one for each mistake, on a logarithmic scale"
-                        " of the largest difference of a logit. No mistake"
-                        " and a mask of −1e4 lie within the noise; exact"
-                        " GELU and a smaller eps lie near 0.001 to 0.02 with"
-                        " nearly every predicted token the same; all the"
-                        " other mistakes move logits by more than 0.5 and"
-                        " change most predicted tokens.")
+    ax.set(xlim=(least, 40), ylim=(-0.6, top + 1.6),
+           xlabel="change of the loss, nats per token")
+    ax.set_xticks([1e-6, 1e-4, 1e-2, 1], ["10⁻⁶", "10⁻⁴", "0.01", "1"])
+    for x in (1e-6, 1e-4, 1e-2, 1):
+        ax.plot([x, x], [-0.6, top], color=COLORS["line"], zorder=0,
+                linewidth=LINE * 0.5)
+    ax.text(least, top + 1.5, "bar: trained    ◇ random weights\n"
+            "pale: 95% of the tokens stay the same", va="top",
+            fontsize=10.5, linespacing=1.3)
+    return picture(fig, "Bars, one for each mistake: the change of the"
+                        " trained model's loss on a logarithmic scale, with"
+                        " a mark for random weights. No mistake and a mask"
+                        " of −1e4 change nothing; exact GELU and a smaller"
+                        " eps change less than a hundredth of a nat and"
+                        " hardly any chosen token; the others cost up to"
+                        " several nats. With random weights no mistake"
+                        " changes the loss by more than a tenth.")
