@@ -190,15 +190,15 @@ def by_layer(active: Sequence[float], costs: Sequence[float]) -> Picture:
                         " layer of that block is taken out.")
 
 
-def fires(tokens: Sequence[str], passage: tuple[int, int],
+def fires(tokens: Sequence[str], first: int,
           strengths: Mapping[str, Sequence[float]]) -> Picture:
     """A passage of a program, once for each unit, shaded by its activity.
 
-    passage: first and last + 1 of the tokens to show; strengths: of all
-    tokens, zero or more, under the unit's name.
+    first: the first of the tokens to show; strengths: of all tokens, zero
+    or more, under the unit's name.
     """
     rows, column = [[]], 0                   # of (column, text, token number)
-    for i in range(*passage):
+    for i in range(first, len(tokens)):
         for n, part in enumerate(tokens[i].split("\n")):
             if n:
                 rows, column = rows + [[]], 0
