@@ -7,7 +7,7 @@ from string import Template
 from matplotlib.patches import Polygon, Rectangle
 
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,
-                                canvas, heatmap, picture, tint)
+                                canvas, heatmap, picture, tint, visible)
 
 
 def filing_cabinet(words: list[str], shares, reader: int = -1) -> Picture:
@@ -375,29 +375,103 @@ def memory(lengths: list[int], explicit, fused) -> Picture:
                         " length, the fused kernel in proportion to it.")
 
 
-def faults(names: list[str], changes: list[float]) -> Picture:
-    """How far each fault moves the logits, as bars.
+def faults(changes: dict[str, float]) -> Picture:
+    """How much the loss of a trained model changes with each fault, as bars.
 
-    changes: largest change of a logit over the spread of the right logits;
-    0 where nothing moved.
+    changes: loss with the fault minus loss without, in nats a token.
     """
-    fig, ax = canvas(height=0.33 * len(names) + 0.95)
-    places = range(len(names), 0, -1)
-    ax.barh(places, changes, color=[COLORS["wrong"] if c else COLORS["right"]
-                                    for c in changes], height=0.62)
-    for y, change in zip(places, changes):
-        ax.text(change + 0.06, y, f"{change:.1f}" if change else
-                "no change", va="center", fontsize=10.5,
-                color=COLORS["ink" if change else "right"])
-    ax.set_yticks(list(places), names)
+    fig, ax = canvas(height=0.33 * len(changes) + 0.95)
+    places = list(range(len(changes), 0, -1))
+    values = [0.0 if abs(c) < 0.005 else c for c in changes.values()]
+    ax.barh(places, values, height=0.62,
+            color=[COLORS["wrong" if c else "right"] for c in values])
+    span = max(max(values), 0) - min(min(values), 0)
+    for y, change in zip(places, values):
+        text = (f"{change:+.2f}".replace("-", "−") if change else "no change")
+        ax.text(max(change, 0) + 0.02 * span, y, text, va="center",
+                fontsize=10.5, color=COLORS["ink" if change else "right"])
+    ax.axvline(0, color=COLORS["muted"], linewidth=0.8)
+    ax.set_yticks(places, list(changes))
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_xlim(0, max(changes) * 1.14)
-    ax.set_xlabel("largest change of a logit, in standard deviations")
-    return picture(fig, "Bars: how far each mistake moves the logits of a"
-                        " two-layer model, in standard deviations. Every one"
-                        " moves them clearly, except a mask of −10,000,"
-                        " which moves nothing here.")
+    ax.set_xlim(min(min(values), 0) - 0.03 * span, max(values) + 0.17 * span)
+    ax.set_xlabel("change of the loss, nats a token")
+    return picture(fig, "Bars: how much each mistake changes the loss of the"
+                        " trained model, in nats a token: "
+                        + ", ".join(f"{name} {change:+.2f}" for name, change
+                                    in zip(changes, values)) + ".")
+
+
+KINDS = {"itself": "residual", "previous token": "query",
+         "first token": "position", "same token, earlier": "value",
+         "after the same token": "feed_forward", "own line": "key",
+         "ends of lines": "attention", "self": "embedding"}
+
+
+def kinds_of_heads(best: list[list[tuple[str, float]]]) -> Picture:
+    """Layers by heads: the kind of place that each head reads most.
+
+    best: (L, H) of (a name of KINDS, or "" for none; share of the weight).
+    """
+    L, H = len(best), len(best[0])
+    fig, ax = canvas(height=0.36 * L + 1.5)
+    blank(ax, 56, 3.6 * L + 15)
+    left, width = 9.4, 46 / H
+    for layer, row in enumerate(best):
+        y = 3.6 * (L - 1 - layer) + 10.4
+        ax.text(left - 1, y + 1.6, f"layer {layer}", ha="right",
+                va="center", fontsize=11)
+        for head, (kind, share) in enumerate(row):
+            x = left + head * width
+            ax.add_patch(Rectangle((x + 0.15, y + 0.15), width - 0.3, 3.1,
+                                   linewidth=0, facecolor=COLORS[KINDS[kind]]
+                                   if kind else tint("line", 0.6)))
+            ax.text(x + width / 2, y + 1.6, f"{share:.0%}" if kind else "–",
+                    ha="center", va="center", fontsize=10.5,
+                    color="white" if kind else COLORS["muted"])
+    top = 3.6 * L + 12
+    for head in range(H):
+        ax.text(left + (head + 0.5) * width, top, f"{head + 1}", ha="center",
+                va="center", fontsize=11)
+    ax.text(left - 1, top, "head", ha="right", va="center", fontsize=11)
+    for i, (kind, color) in enumerate(KINDS.items()):
+        x, y = 0.4 + 19.4 * (i % 3), 6.4 - 2.9 * (i // 3)
+        ax.add_patch(Rectangle((x, y), 1.9, 1.9, facecolor=COLORS[color],
+                               linewidth=0))
+        ax.text(x + 2.6, y + 0.95, kind, va="center", fontsize=10.5)
+    found = [kind for row in best for kind, _ in row]
+    return picture(fig, f"The {L * H} heads by what they read most: "
+                        + ", ".join(f"{kind} {found.count(kind)}"
+                                    for kind in KINDS)
+                        + f"; none of these {found.count('')}.")
+
+
+def examples(words: list[str], found: dict) -> Picture:
+    """One map for each title, two a row: {title: (T, T)}."""
+    T, n = len(words), len(found)
+    names, rows = [_label(word) for word in words], -(-n // 2)
+    fig, axes = canvas(height=2.75 * rows + 0.45, rows=rows, columns=2)
+    fig.get_layout_engine().set(wspace=0.02, hspace=0.02, w_pad=0.02)
+    cells = list(axes.flat)
+    for i, (ax, (title, weight)) in enumerate(zip(cells, found.items())):
+        heatmap(ax, weight, "attention", vmin=0, vmax=1,
+                rows=names if i % 2 == 0 else None)
+        _below_diagonal(ax, T)
+        if i + 2 >= n:
+            ax.set_xticks(range(T), names, rotation=90, ha="center",
+                          rotation_mode="default")
+        ax.tick_params(labelsize=7.5, pad=1)
+        ax.set_title(title.replace(": ", "\n"), fontsize=10.5, pad=3)
+    for ax in cells[n:]:
+        ax.axis("off")
+    return picture(fig, f"Attention maps of {n} trained heads for {T} tokens"
+                        " of Python; a row is a reader, a column is read. "
+                        + "; ".join(found) + ".")
+
+
+def _label(word: str) -> str:
+    """The word without spaces around it; an arrow for a line's end."""
+    return word.strip() or visible(word)
 
 
 @dataclass(frozen=True)
@@ -422,12 +496,14 @@ html[data-theme] div.cell_output .text_html:has(> .hv) {
 .hv button { font: inherit; color: inherit; background: none; cursor: pointer;
   border: 1px solid #8888; border-radius: .4rem; padding: .25rem .55rem;
   line-height: 1.25; min-width: 2.6rem; min-height: 2.2rem; }
-.hv-heads button { min-width: 2rem; padding: .2rem; }
+.hv-heads button, .hv-layers button { min-width: 2rem; padding: .2rem; }
 .hv small { display: block; font-size: .8rem; }
 .hv button[aria-pressed=true] { outline: 2px solid #2f6db5;
   outline-offset: 1px; }
 .hv button:disabled { opacity: .4; border-style: dashed; }
 </style>
+<p>Layer <span class="hv-layer">$layer</span></p>
+<div class="hv-row hv-layers" role="group" aria-label="layer"></div>
 <p>Head <span class="hv-head">$head</span></p>
 <div class="hv-row hv-heads" role="group" aria-label="head"></div>
 <p>Who reads? <span class="hv-hint">The token with the blue frame.</span></p>
@@ -439,16 +515,19 @@ html[data-theme] div.cell_output .text_html:has(> .hv) {
   const words = $names, maps = $maps;
   const find = name => root.querySelector(".hv-" + name);
   const chips = [...find("words").children];
-  let head = $start, reader = words.length - 1;
+  let layer = $layer, head = $head - 1, reader = words.length - 1;
   find("hint").textContent = "Choose a token.";
-  const tabs = maps.map((_, h) => {
-    const tab = document.createElement("button");
-    tab.textContent = h + 1;
-    tab.setAttribute("aria-label", "head " + (h + 1));
-    tab.onclick = () => { head = h; show(); };
-    find("heads").append(tab);
-    return tab;
-  });
+  const buttons = (what, count, first, choose) =>
+    Array.from({length: count}, (_, i) => {
+      const tab = document.createElement("button");
+      tab.textContent = i + first;
+      tab.setAttribute("aria-label", what + " " + (i + first));
+      tab.onclick = () => { choose(i); show(); };
+      find(what + "s").append(tab);
+      return tab;
+    });
+  const layers = buttons("layer", maps.length, 0, i => { layer = i; });
+  const heads = buttons("head", maps[0].length, 1, i => { head = i; });
   chips.forEach((chip, i) => {
     chip.onclick = () => { reader = i; show(); };
     chip.onpointerenter = event => {
@@ -456,9 +535,11 @@ html[data-theme] div.cell_output .text_html:has(> .hv) {
     };
   });
   function show() {
-    const row = maps[head][reader];
+    const row = maps[layer][head][reader];
+    find("layer").textContent = layer;
     find("head").textContent = head + 1;
-    tabs.forEach((tab, h) => tab.setAttribute("aria-pressed", h === head));
+    layers.forEach((tab, i) => tab.setAttribute("aria-pressed", i === layer));
+    heads.forEach((tab, i) => tab.setAttribute("aria-pressed", i === head));
     chips.forEach((chip, i) => {
       const share = i <= reader ? row[i] : 0;
       chip.style.background = "rgba(140, 95, 200, " + share / 105 + ")";
@@ -469,8 +550,8 @@ html[data-theme] div.cell_output .text_html:has(> .hv) {
     const best = row.map((share, i) => [share, i]).sort((a, b) => b[0] - a[0])
       .slice(0, 3).filter(pair => pair[0] > 0)
       .map(pair => words[pair[1]] + " " + pair[0] + "%");
-    find("says").textContent = "In head " + (head + 1) + ", “" + words[reader]
-      + "” reads " + best.join(", ") + ".";
+    find("says").textContent = "In layer " + layer + ", head " + (head + 1)
+      + ", “" + words[reader] + "” reads " + best.join(", ") + ".";
   }
   show();
 })();
@@ -478,29 +559,30 @@ html[data-theme] div.cell_output .text_html:has(> .hv) {
 </div>""")
 
 
-def head_viewer(words: list[str], weights, head: int = 2) -> Viewer:
-    """Choose a head and a reader, see whom it reads, in percent.
+def head_viewer(words: list[str], weights, layer: int, head: int) -> Viewer:
+    """Choose a layer, a head and a reader; see whom it reads, in percent.
 
-    weights: (H, T, T). `head` is the one shown at first (from 0).
+    weights: (L, H, T, T). `layer` and `head` (from 0) are shown at first.
     """
-    words = [word.strip() for word in words]
-    shares = [[[round(100 * float(w)) for w in row[:i + 1]]
-               for i, row in enumerate(rows)] for rows in weights]
-    row = shares[head][-1]
+    words = [_label(word) for word in words]
+    shares = [[[[round(100 * float(w)) for w in row[:i + 1]]
+                for i, row in enumerate(rows)] for rows in of_layer]
+              for of_layer in weights]
+    row = shares[layer][head][-1]
     chips = "\n".join(
         f'<button style="background: rgba(140, 95, 200, {share / 105:.2f})"'
         f' aria-pressed="{str(i == len(words) - 1).lower()}">'
         f"{escape(word)}<small>{share}%</small></button>"
         for i, (word, share) in enumerate(zip(words, row)))
     best = sorted(zip(row, words), key=lambda pair: -pair[0])[:3]
-    says = (f"In head {head + 1}, “{escape(words[-1])}” reads "
+    says = (f"In layer {layer}, head {head + 1}, “{escape(words[-1])}” reads "
             + ", ".join(f"{escape(word)} {share}%" for share, word in best)
             + ".")
     data = {"names": words, "maps": shares}
     data = {name: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             .replace("</", "<\\/") for name, value in data.items()}
-    html = PAGE.substitute(head=head + 1, start=head, words=chips, says=says,
+    html = PAGE.substitute(layer=layer, head=head + 1, words=chips, says=says,
                            **data)
-    return Viewer(html, "the tokens of the sentence as buttons. Choose a head"
-                        " and a token: the others are shaded by the share"
-                        " that it takes from them.")
+    return Viewer(html, "the tokens of a text as buttons. Choose a layer, a"
+                        " head and a token: the others are shaded by the"
+                        " share that it takes from them.")

@@ -1,6 +1,6 @@
 """The pictures of chapter 04: rows of two tables, and their sum."""
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,
-                                canvas, diverging, picture, tint)
+                                canvas, diverging, picture, tint, visible)
 
 
 def _strip(ax, x, y, values, cell, peak):
@@ -108,62 +108,109 @@ def table_sum(tokens: list[str], ids, token_rows, position_rows) -> Picture:
                         " vector that enters the first block.")
 
 
+def neighbours(trained: dict, untrained: dict) -> Picture:
+    """The rows most similar to a token's, in two tables.
+
+    Each is {token: [(neighbour, cosine), ...]}; the same number of
+    neighbours everywhere. Shade: the cosine.
+    """
+    tables = (("Trained", trained), ("Random, as before training", untrained))
+    n = len(next(iter(trained.values())))
+    lines = sum(len(found) for _, found in tables)
+    left, step, row = 9.4, 46.4 / n, 3.5
+    height = row * lines + 4.4 * len(tables) + 3.2
+    fig, ax = canvas(height=height / 10)
+    blank(ax, 56, height)
+    y = height
+    for title, found in tables:
+        y -= 3.4
+        ax.text(0.2, y, title, fontsize=12, fontweight="semibold",
+                va="center")
+        y -= 1.0
+        for token, others in found.items():
+            y -= row
+            box(ax, 0.2, y + 0.3, left - 1.4, row - 0.6, visible(token),
+                "embedding", filled=True, size=10.5, radius=0.4)
+            for i, (other, cosine) in enumerate(others):
+                x = left + i * step
+                _chip(ax, x, y + 0.3, step - 0.5, row - 0.6, other, cosine)
+    for i in range(5):
+        cosine, x = 0.2 * i, left + i * step * n / 5
+        ax.add_patch(_bar(x, 0.5, 2.2, 1.5, cosine))
+        ax.text(x + 2.8, 1.2, f"{cosine:.1f}" + (" cosine" if i == 4 else ""),
+                va="center", fontsize=10, color=COLORS["muted"])
+    words = "; ".join(f"{visible(token)}: " + ", ".join(
+        visible(other) for other, _ in others)
+        for token, others in trained.items())
+    return picture(fig, f"The {n} nearest rows of {len(trained)} tokens in the"
+                        f" trained table. {words}. Below, the nearest rows in"
+                        " a random table: any tokens at all, with cosines"
+                        " of about 0.2.")
+
+
+def _bar(x, y, w, h, cosine):
+    from matplotlib.patches import Rectangle
+    return Rectangle((x, y), w, h, facecolor=tint("embedding",
+                     1 - 0.8 * max(0.0, min(1.0, cosine))),
+                     edgecolor=COLORS["line"], linewidth=0.6)
+
+
+def _chip(ax, x, y, w, h, text, cosine):
+    ax.add_patch(_bar(x, y, w, h, cosine))
+    ax.text(x + w / 2, y + h / 2, visible(text), ha="center", va="center",
+            fontsize=10.5)
+
+
 def order_change(curves: dict[str, list[float]]) -> Picture:
     """How far the last token's vector moves when the others are shuffled."""
-    styles = {"no mask, no positions": ("muted", "s", 6, (0, -14), "right"),
-              "causal mask, no positions": ("attention", "^", 6, (0, 9),
-                                            "right"),
-              "causal mask and positions": ("position", "o", 1, (14, -2),
-                                            "left")}
-    fig, ax = canvas(height=3.1)
-    for name, values in curves.items():
-        color, marker, at, shift, side = styles[name]
-        ax.plot(range(len(values)), [100 * v for v in values],
+    styles = (("muted", "s"), ("attention", "^"), ("position", "o"))
+    fig, ax = canvas(height=3.3)
+    for (name, values), (color, marker) in zip(curves.items(), styles):
+        ax.plot(range(len(values)), [100 * v for v in values], label=name,
                 color=COLORS[color], marker=marker, markersize=5.5,
                 linewidth=LINE + 0.4, clip_on=False)
-        ax.annotate(name, (at, 100 * values[at]), shift,
-                    textcoords="offset points", ha=side, fontsize=11,
-                    color=COLORS[color], fontweight="semibold")
     ax.set(xlabel="after block (0: before the first)",
-           ylabel="change of the vector, %", ylim=(-1.4, None),
+           ylabel="change of the vector, %", ylim=(0, None),
            xlim=(0, len(next(iter(curves.values()))) - 1))
-    ax.set_yticks([0, 4, 8, 12])
     ax.spines["bottom"].set_position(("outward", 6))
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), fontsize=11,
+              labelspacing=0.25, frameon=False)
     return picture(fig, "Change of the last token's vector after each block"
                         " when all tokens before it are shuffled. Without"
                         " mask and positions: none. With the causal mask"
-                        " alone: none after block 1, a little from block 2."
-                        " With positions: much more, from block 1.")
+                        " alone: none after block 1, some from block 2 on."
+                        " With positions: already after block 1.")
 
 
-def position_tables(formula, learned) -> Picture:
-    """The sinusoidal table beside a learned one that nobody trained yet."""
-    fig, axes = canvas(height=3.2, columns=2, sharey=True)
-    for ax, table, title in ((axes[0], formula, "By formula"),
-                             (axes[1], learned, "Learned, untrained")):
+def position_tables(tables: dict) -> Picture:
+    """Tables of position vectors side by side: {title: (places, numbers)}."""
+    fig, axes = canvas(height=3.2, columns=len(tables), sharey=True)
+    for ax, (title, table) in zip(axes, tables.items()):
         values = [[float(v) for v in row] for row in table]
-        peak = max(abs(v) for row in values for v in row)
+        sizes = sorted(abs(v) for row in values for v in row)
+        peak = sizes[int(0.995 * len(sizes))]        # a few huge ones aside
         ax.imshow(values, cmap=diverging(), vmin=-peak, vmax=peak,
                   aspect="auto", interpolation="nearest")
         _title(ax, title)
         width = 2 * len(values[0])
-        ax.set_xticks([0, len(values[0]) // 2, len(values[0]) - 1],
-                      [0, width // 2, width - 2])
-        ax.set_xlabel("dimension (every second)")
+        ax.set_xticks([0, len(values[0]) - 1], [0, width - 2])
+        ax.set_xlabel("dimension")
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(length=0)
     axes[0].set_ylabel("position")
-    return picture(fig, "Two tables of position vectors as coloured squares."
-                        " By formula: waves, fast in the left columns, slow"
-                        " in the right ones. Learned, before training: noise"
-                        " without any pattern.")
+    return picture(fig, "Tables of position vectors as coloured squares, every"
+                        " second dimension. By formula: waves, fast in the"
+                        " left columns, slow in the right ones. Random:"
+                        " noise without any pattern. Trained: what a small"
+                        " model made of that noise; its first rows stand"
+                        " out.")
 
 
-def position_similarity(formula, learned, places: list[int]) -> Picture:
-    """Cosine of a few positions with all others, for both tables."""
-    fig, axes = canvas(height=3.5, rows=2, sharex=True, sharey=True)
-    for ax, matrix, title in ((axes[0], formula, "By formula"),
-                              (axes[1], learned, "Learned, untrained")):
+def position_similarity(tables: dict, places: list[int]) -> Picture:
+    """Cosine of a few positions with all others: {title: (P, P)}."""
+    fig, axes = canvas(height=0.6 + 1.45 * len(tables), rows=len(tables),
+                       sharex=True, sharey=True)
+    for ax, (title, matrix) in zip(axes, tables.items()):
         for place, color in zip(places, ("position", "query")):
             ax.plot([float(v) for v in matrix[place]], color=COLORS[color],
                     linewidth=LINE)
@@ -172,12 +219,15 @@ def position_similarity(formula, learned, places: list[int]) -> Picture:
                         color=COLORS[color], fontweight="semibold",
                         va="center")
         _title(ax, title)
-        ax.set(yticks=[0, 0.5, 1], ylim=(-0.3, 1.08), ylabel="cosine")
-    axes[1].set(xlabel="position", xlim=(0, len(formula) - 1))
+        ax.set(yticks=[0, 0.5, 1], ylim=(-0.45, 1.08), ylabel="cosine")
+    axes[-1].set(xlabel="position", xlim=(0, len(matrix) - 1))
+    last = matrix.diagonal(1).mean()
     return picture(fig, "Cosine of two positions with all others. By"
                         " formula: two peaks of the same shape that fall"
-                        " with distance. Learned, before training: one spike"
-                        " each, noise around zero everywhere else.")
+                        " with distance. Random: one spike each, noise"
+                        " around zero everywhere else. Trained: the cosine"
+                        f" of neighbouring positions is {last:.2f} on"
+                        " average.")
 
 
 def left_padding(tokens: list[list[str]], mask, positions) -> Picture:

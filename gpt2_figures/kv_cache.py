@@ -1,8 +1,8 @@
 """The pictures of chapter 07: what a cache stores, saves and costs."""
 from matplotlib.patches import Rectangle
 
-from gpt2_figures.style import (COLORS, LINE, Picture, blank, canvas, picture,
-                                tint)
+from gpt2_figures.style import (COLORS, LINE, Picture, blank, canvas,
+                                diverging, picture, tint, visible)
 
 
 def _title(ax, text):
@@ -83,6 +83,40 @@ def filling(calls: list[str], written, slots: int) -> Picture:
                         f" {len(calls)} calls: {', '.join(calls)}. Each call"
                         " writes the next free slots and keeps those before"
                         " it; the buffer never moves.")
+
+
+def contents(tokens: list[str], keys, values, layer: int,
+             head: int) -> Picture:
+    """What one head has stored: a column a token, a row a number.
+
+    keys, values: (T, D); equal tokens stand side by side. Blue is above
+    zero, orange below.
+    """
+    fig, axes = canvas(height=5.0, rows=2, sharex=True)
+    for ax, rows, title, color in ((axes[0], keys, "keys", "key"),
+                                   (axes[1], values, "values", "value")):
+        columns = [[float(v) for v in row] for row in rows]
+        sizes = sorted(abs(v) for row in columns for v in row)
+        peak = sizes[int(0.99 * len(sizes))]         # a few huge ones aside
+        ax.imshow(list(zip(*columns)), cmap=diverging(), vmin=-peak,
+                  vmax=peak, aspect="auto", interpolation="nearest")
+        ax.set_title(f"{title} of layer {layer}, head {head + 1}",
+                     color=COLORS[color])
+        ax.set_ylabel(f"{len(columns[0])} numbers")
+        ax.set_yticks([])
+        ax.tick_params(length=0)
+        ax.spines[["left", "bottom"]].set_visible(False)
+    for ax in axes:
+        for i in range(1, len(tokens)):
+            if tokens[i] != tokens[i - 1]:
+                ax.axvline(i - 0.5, color="white", linewidth=2.5)
+    axes[1].set_xticks(range(len(tokens)), [t.strip() or visible(t)
+                                            for t in tokens], rotation=90)
+    axes[1].tick_params(labelsize=8.5, pad=1)
+    return picture(fig, f"Two grids of coloured squares, {len(tokens)} tokens"
+                        f" wide and {len(columns[0])} numbers high: the keys"
+                        f" and the values that layer {layer}, head {head + 1},"
+                        " has stored. Columns of equal tokens look alike.")
 
 
 def readable(tokens: list[str], wrong, right, past: int) -> Picture:

@@ -160,6 +160,23 @@ def diverging() -> LinearSegmentedColormap:
                       [c * 0.6 for c in to_rgb(high)]])
 
 
+def visible(token: str, most: int = 12) -> str:
+    """A token as a label: a dot for a space, an arrow for a line's end.
+
+    Spaces behind a line's end are counted: "\\n        " is shown as ↵8.
+    Longer labels than `most` characters end in an ellipsis.
+    """
+    start, end, rest = token.rpartition("\n")
+    blanks = len(rest) - len(rest.lstrip(" "))
+    if end:
+        name = start.replace("\n", "↵") + "↵" + (
+            f"{blanks}{rest[blanks:]}" if blanks else rest)
+    else:
+        name = token
+    name = name.replace(" ", "·")
+    return name if len(name) <= most else name[:most - 1] + "…"
+
+
 def box(ax: Axes, x: float, y: float, w: float, h: float, text: str = "",
         color: str = "muted", *, filled: bool = False, size: float = 11,
         weight: str = "normal", radius: float = 0.12, **kwargs):

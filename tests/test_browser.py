@@ -281,3 +281,31 @@ def test_cells(site, open_page):
     assert drawing.locator("img").first.is_visible()
     assert not drawing.locator(".cell_input").is_visible()
     assert not faults
+
+
+def test_head_viewer(site, open_page):
+    """Chapter 06: every layer, head and reader can be chosen."""
+    page, faults = open_page(390)
+    page.goto(site + "chapters/06_attention.html")
+    viewer = page.locator("#head-viewer")
+    layers, heads, words = (viewer.locator(f".hv-{name} button")
+                            for name in ("layers", "heads", "words"))
+    assert (layers.count(), heads.count()) == (6, 8)
+    pressed = "all => all.map(e => e.getAttribute('aria-pressed'))"
+    said = set()
+    for layer, head, reader in ((5, 0, 0), (0, 7, 9), (3, 2, 9)):
+        layers.nth(layer).click()
+        heads.nth(head).click()
+        words.nth(reader).click()
+        for group, chosen in ((layers, layer), (heads, head), (words, reader)):
+            states = group.evaluate_all(pressed)
+            assert [i for i, s in enumerate(states) if s == "true"] == [chosen]
+        text = viewer.locator(".hv-says").inner_text()
+        assert text.startswith(f"In layer {layer}, head {head + 1}, ")
+        said.add(text)
+        shares = viewer.locator(".hv-words small").all_inner_texts()
+        assert all(s == "–" for s in shares[reader + 1:])
+        total = sum(int(s.rstrip("%")) for s in shares[:reader + 1])
+        assert abs(total - 100) <= 3
+    assert len(said) == 3
+    assert not faults
