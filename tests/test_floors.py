@@ -21,7 +21,8 @@ FLOORS = {
     "scaling": 6,
 }
 # What a module may import besides torch when it is itself imported.
-MORE = {"tokenizer": {"regex"}, "data": {"tqdm"}, "training": {"tqdm"}}
+MORE = {"tokenizer": {"regex"}, "data": {"tqdm"}, "training": {"tqdm"},
+        "zero_shot": {"tqdm"}}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py")
                  if not path.stem.startswith("__"))
 
