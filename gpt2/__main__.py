@@ -34,6 +34,7 @@ from gpt2.training import (PRECISIONS, Engine, Interrupted, NotFinite, Plan,
                            last_evaluation, new_plan, open_run, require_new,
                            save_model, saved_plan, set_up)
 from gpt2.training import train as train_model
+from gpt2.zero_shot import TASKS, WINDOWED, evaluate_task, report
 
 PROGRAM = "python -m gpt2"
 NANO = Path(__file__).resolve().parent.parent / "checkpoints" / "nano"
@@ -453,11 +454,19 @@ def told(part: dict) -> Iterator[str]:
 @app.command(epilog=examples(
     "python -m gpt2 evaluate --data stdlib --windows 100 --headers 50",
     "python -m gpt2 evaluate --model runs/small/model --data runs/small/data",
-    "python -m gpt2 evaluate --model runs/tuned/model --data shakespeare"))
+    "python -m gpt2 evaluate --model runs/tuned/model --data shakespeare",
+    "python -m gpt2 evaluate --model gpt2 --task lambada"))
 def evaluate(
-        model: Model = None,
-        data: named(f"{DATA} Or the data/ of a run.",
-                    metavar="DATA") = "stdlib",
+        context: typer.Context, model: Model = None,
+        data: named(f"{DATA} Or the data/ of a run. By default stdlib; with"
+                    " --task a file in its format, by default the published"
+                    " one.", metavar="DATA") = None,
+        task: named(f"{', '.join(TASKS)}: measure this instead, zero-shot.",
+                    metavar="NAME") = None,
+        limit: whole("Only so many documents of the task.", min=1) = None,
+        stride: whole("Tokens from one window to the next, of the tasks"
+                      f" {' and '.join(sorted(WINDOWED))}. By default half"
+                      " of what the model reads.", min=1) = None,
         windows: whole("Let the model read so many windows of held-out text,"
                        " spread evenly; 0: all of it.", min=0) = 0,
         headers: whole("Of so many held-out Python functions let the model"
@@ -471,13 +480,24 @@ def evaluate(
     Held out are the documents that training never reads: one in ten, by
     their hash. gzip and xz, document by document, and a 3-gram model of the
     training text stand beside it; for Python, the share of written function
-    bodies that parse.
+    bodies that parse. With --task: one of the GPT-2 paper's measurements,
+    beside the paper's own numbers where the model is one of its four.
     """
+    check_task(context, task)
     refuse(json_file and not json_file.resolve().parent.is_dir(), "--json",
            f"{json_file and json_file.parent} is no folder.")
     model = model or own_model()
     network, tokenizer = load_pair(model, device=find_device(device),
                                    dtype=torch.float32)
+    if task is not None:
+        options = {} if stride is None else {"stride": stride}
+        numbers = {"model": model, **evaluate_task(
+            task, network, tokenizer, data, limit=limit, progress=task,
+            **options)}
+        yield from (line + "\n" for line in report(numbers, model))
+        write_numbers(json_file, numbers)
+        return
+    data = data or "stdlib"
     with open_splits(data, tokenizer, cores(workers)) as (training, held_out):
         numbers = {"model": model, "data": data, "held_out": len(held_out)}
         bodies = {}
@@ -487,10 +507,25 @@ def evaluate(
             yield from told(part)
             bodies |= part.get("bodies", {})
             numbers |= part
-    if json_file:
-        with written_whole(json_file) as beside:
-            beside.write_text(json.dumps(
-                numbers | {"bodies": bodies}, indent=2) + "\n", "utf-8")
+    write_numbers(json_file, numbers | {"bodies": bodies})
+
+
+def check_task(context: typer.Context, task: str | None) -> None:
+    """Refuse an unknown task, and options that have no use here."""
+    refuse(task is not None and task not in TASKS, "--task",
+           f"no task {task!r}; there are {', '.join(TASKS)}.")
+    for name in (["limit", "stride"] if task is None else
+                 ["windows", "headers", "seed", "workers"]):
+        refuse(context.get_parameter_source(name).name == "COMMANDLINE",
+               f"--{name}",
+               f"it goes {'only' if task is None else 'not'} with --task.")
+
+
+def write_numbers(path: Path | None, numbers: dict) -> None:
+    """As JSON, if a path was given."""
+    if path is not None:
+        with written_whole(path) as beside:
+            beside.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
 
 
 def write(text: str) -> None:

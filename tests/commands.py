@@ -80,6 +80,8 @@ def make_small(monkeypatch, folder, model):
     monkeypatch.setitem(PRESETS, "nano", {**PRESETS["nano"], **TINY})
     monkeypatch.chdir(folder)
     write_corpus(folder / "corpus")
+    (folder / "passages.jsonl").write_text(
+        '{"text": "the robot said that it was a robot"}\n' * 3, "utf-8")
 
 
 def smaller(words, model):
@@ -89,13 +91,16 @@ def smaller(words, model):
 
     for option in {"--model", "--init-from"} & {*words}:
         give(option, model)
-    if "--data" in words and not Path(
+    if "--data" in words and "--task" not in words and not Path(
             words[words.index("--data") + 1]).exists():
         give("--data", "corpus")
     if "--minutes" in words:
         give("--minutes", "0.002")
     if words[0] == "sample":
         words += ["--max-new-tokens", "5"]
+    elif "--task" in words:
+        if "--data" not in words:
+            words += ["--data", "passages.jsonl"]
     elif words[0] == "evaluate":
         words += ["--headers", "3", "--windows", "2", "--workers", "1"]
     elif words[0] == "train" and "--resume" not in words:
