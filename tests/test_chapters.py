@@ -65,11 +65,17 @@ def chapter(request):
     return Chapter(request.param)
 
 
+# The book's plan. A chapter that is still to be written leaves a gap.
+PLAN = ["config", "checks", "tokenizer", "embeddings", "conv1d", "attention",
+        "kv_cache", "feed_forward", "block", "model", "pretrained",
+        "generation", "data", "training", "scaling", "full_size_run",
+        "zero_shot", "inside"]
+
+
 def test_names():
-    numbers = [path.name[:2] for path in CHAPTERS]
-    assert numbers == [f"{n:02d}" for n in range(1, len(CHAPTERS) + 1)]
-    for path in CHAPTERS:
-        assert re.fullmatch(r"\d\d_[a-z][a-z0-9_]*", path.stem), path.name
+    planned = [f"{n:02d}_{name}" for n, name in enumerate(PLAN, 1)]
+    assert {path.stem for path in CHAPTERS} <= set(planned)
+    assert {path.stem for path in CHAPTERS} >= set(planned[:14])
 
 
 def test_in_the_table_of_contents(chapter):
