@@ -541,7 +541,7 @@ def written_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
-# %% chapters/13_data.ipynb#one-at-a-time
+# %% chapters/13_data.ipynb#locked
 def locked(file, wait: bool = True) -> bool:
     """Take the lock on an open file; False where there are no locks.
 
@@ -555,7 +555,7 @@ def locked(file, wait: bool = True) -> bool:
         return False
     return True
 
-
+# %% chapters/13_data.ipynb#one-at-a-time
 @contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
     """Let one process at a time make the directory `path`; others wait.

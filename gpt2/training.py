@@ -963,7 +963,7 @@ FINE_TUNING = dict(learning_rate=1e-4, warmup=50)
 
 def new_plan(source: str, changes: dict, *, preset: str = "nano",
              tokenizer: str | Path = "",
-             init_from: str | None = None) -> Plan:
+             init_from: str | Path | None = None) -> Plan:
     """A run that begins, with these changes to the preset's numbers.
 
     From random weights, for the ids of the tokenizer in a directory; with
