@@ -1080,7 +1080,7 @@ def require_new(run: Path) -> None:
 # %% chapters/14_training.ipynb#headers
 class Header(NamedTuple):
     """A function of a source file: what stands before its body."""
-    context: str             # of the file, up to and with the header's line
+    context: str             # of the file, up to the end of the header's line
     indent: int              # of the def, in columns
 
 
@@ -1097,16 +1097,18 @@ def function_headers(documents: Iterable[str]) -> Iterator[Header]:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 end = node.body[0].lineno - 1
                 if node.lineno <= end:       # the body begins on a new line
-                    yield Header("".join(lines[:end]), node.col_offset)
+                    yield Header("".join(lines[:end]).rstrip("\r\n"),
+                                 node.col_offset)
 
 # %% chapters/14_training.ipynb#bodies
 def body_of(continuation: str, indent: int) -> str:
-    """The lines that belong to the function: up to the first dedent.
+    """What belongs to the function: up to the first dedent.
 
-    Without a dedent the last line, which may be cut, is left out.
+    The first line is the rest of the header's. Without a dedent the last
+    line, which may be cut, is left out.
     """
     lines = continuation.splitlines(keepends=True)
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines[1:], 1):
         width = len(line) - len(line.lstrip(" "))
         if line.strip() and width <= indent:
             return "".join(lines[:number])
@@ -1117,7 +1119,7 @@ def parses(body: str) -> bool:
     """Is this a function's body in Python?"""
     try:
         with warnings.catch_warnings(action="ignore"):
-            ast.parse("async def f():\n" + body)
+            ast.parse("async def f():" + body)
     except (SyntaxError, ValueError):
         return False
     return True

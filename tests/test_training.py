@@ -766,33 +766,47 @@ def test_function_headers():
     found = list(training.function_headers(["def (", source, "a\0b"]))
     assert [(h.context.splitlines()[-1].strip(), h.indent) for h in found] \
         == [("b):", 0), ("def three(self):", 4)]
+    assert all(h.context.endswith(":") for h in found)
 
 
 @pytest.mark.parametrize("text, indent, body", [
-    ("    a\n    b\nc\n", 0, "    a\n    b\n"),
-    ("    a\n\n    b\n", 0, "    a\n\n"),
-    ("        a\n    def g():\n", 4, "        a\n"),
-    ("    a\n  # comment\nx\n", 0, "    a\n  # comment\n"),
-    ("x\n", 0, ""), ("", 0, ""), ("    cut off he", 0, "")])
+    ("\n    a\n    b\nc\n", 0, "\n    a\n    b\n"),
+    ("\n    a\n\n    b\n", 0, "\n    a\n\n"),
+    ("\n        a\n    def g():\n", 4, "\n        a\n"),
+    ("\n    a\n  # comment\nx\n", 0, "\n    a\n  # comment\n"),
+    ("  # why\n    a\nx\n", 0, "  # why\n    a\n"),
+    (" return 1\nx\n", 0, " return 1\n"),
+    ("\nx\n", 0, "\n"), ("", 0, ""), ("\n    cut off he", 0, "\n")])
 def test_bodies(text, indent, body):
     assert training.body_of(text, indent) == body
 
 
 def test_parses():
-    assert training.parses("    return 1\n")
-    assert training.parses("        await x\n")
-    assert training.parses('    return "\\d"\n')         # a warning, no more
-    for bad in ("", "    return (\n", "    x = \0\n", "return 1\n    x\n"):
+    assert training.parses("\n    return 1\n")
+    assert training.parses(" return 1\n")
+    assert training.parses("\n        await x\n")
+    assert training.parses('\n    return "\\d"\n')         # a warning, no more
+    for bad in ("", "\n", "\n    return (\n", "\n    x = \0\n",
+                "\nreturn 1\n    x\n"):
         assert not training.parses(bad)
 
 
+def test_bodies_that_were_written_by_people(tokenizer, root):
+    """The true continuation of every header of this package parses."""
+    source = (root / "gpt2" / "training.py").read_text("utf-8")
+    headers = list(training.function_headers([source]))
+    true = [source[len(header.context):] for header in headers]
+    found = training.parse_rate(headers, true, tokenizer)
+    assert found["rate"] == 1 and found["bodies"] > 40
+
+
 def test_write_and_rate(tokenizer):
-    contexts = ["def f(x):\n", "x = 1\n" * 60 + "def g():\n", ""]
+    contexts = ["def f(x):", "x = 1\n" * 60 + "def g():", ""]
     written = list(training.write_with(new_model(), tokenizer, contexts,
                                        new=12, batch_size=2))
     assert len(written) == 3 and all(isinstance(w, str) for w in written)
     headers = [training.Header(c, 0) for c in contexts]
     found = training.parse_rate(
-        headers, ["    return x + 1\nx", "    return (\nx", "x"], tokenizer,
-        minimum=2)
+        headers, ["\n    return x + 1\nx", "\n    return (\nx", "x"],
+        tokenizer, minimum=2)
     assert found == {"headers": 3, "bodies": 2, "parse": 1, "rate": 0.5}
