@@ -48,7 +48,7 @@ def tasks(rows: Sequence[str], columns: Sequence[str],
           values: Sequence[Sequence[float]]) -> Picture:
     """p(output | input, task): a row a task, a column an output."""
     fig, ax = canvas(height=3.5)
-    heatmap(ax, values, "head", vmin=0, vmax=1, rows=list(rows),
+    heatmap(ax, values, "head", vmin=0, rows=list(rows),
             columns=list(columns), numbers=".2f", size=9.5)
     ax.set(xlabel="output", ylabel="task")
     return picture(fig, "A table of probabilities: a row for each task, a"
