@@ -91,8 +91,9 @@ def depth(norms: Sequence[float], lens: Sequence[float],
                  markersize=5, linestyle="--", label="without ln_f")
     axes[1].plot(places, lens, color=COLORS["right"], marker="o",
                  markersize=5, label="logit lens")
-    axes[1].set(title="Loss if it ended here", ylim=(0, None))
-    axes[1].legend(loc="lower left", fontsize=10.5, frameon=False)
+    axes[1].set(title="Loss if it ended here",
+                ylim=(0, 1.35 * max(*lens, *raw)))
+    axes[1].legend(loc="upper right", fontsize=10.5, frameon=False)
     for ax in axes:
         ax.set_xticks(places)
         ax.set_xlabel("blocks passed")
