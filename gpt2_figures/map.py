@@ -24,10 +24,11 @@ PARTS = {
     "generation": "the loop that feeds the next token back",
     "data": "the corpus, cut into batches of token windows",
     "training": "the loop that changes the weights",
+    "scaling": "the same loop, faster and on many machines",
 }
 # Above the model: what is done with all of it, four boxes a row.
 AROUND = {"pretrained": "Checkpoint files", "generation": "Generation",
-          "data": "Data", "training": "Training"}
+          "data": "Data", "training": "Training", "scaling": "Scaling"}
 # Two chapters put together what earlier chapters built.
 TOGETHER = {"block": {"block", "attention", "feed_forward", "conv1d"},
             "model": {"model", "embeddings", "block"}}
