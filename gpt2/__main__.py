@@ -3,6 +3,7 @@
 A command is a function that yields the text it prints. `main` writes that
 text and turns an expected error into one line, so that no command has to.
 """
+import copy
 import json
 import os
 import re
@@ -10,7 +11,8 @@ import secrets
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from importlib import metadata
@@ -28,8 +30,10 @@ from gpt2.generation import generate_texts, stream_text
 from gpt2.kv_cache import cache_shape
 from gpt2.pretrained import (FLOATS, find_directory, load_pair,
                              load_tokenizer, read_config, stored_dtype)
+from gpt2.scaling import (ENGINES, FastEngine, Speed, choose_engine,
+                          find_micro_batch, joined, on_first)
 from gpt2.tokenizer import written_whole
-from gpt2.training import (PRECISIONS, Engine, Interrupted, NotFinite, Plan,
+from gpt2.training import (PRECISIONS, Interrupted, NotFinite, Plan,
                            alone, compare, find_device, is_finished,
                            last_evaluation, new_plan, open_run, require_new,
                            save_model, saved_plan, set_up)
@@ -43,6 +47,8 @@ OWN_NAME = "the book's own small model"
 OWN = f"{MODEL} By default {OWN_NAME}."
 Dtype = Enum("Dtype", {name: name for name in (
     str(dtype).removeprefix("torch.") for dtype in FLOATS)}, type=str)
+Parallel = Enum("Parallel", {name: name for name in ("auto", *ENGINES)},
+                type=str)
 Precision = Enum("Precision", {name: name for name in PRECISIONS}, type=str)
 DATA = (f"{', '.join(CORPORA)}; or a file, a folder, a glob of text or"
         " .jsonl.")
@@ -305,11 +311,6 @@ def cores(workers: int) -> int:
     return workers or os.cpu_count() or 1
 
 
-def choose_engine(device: str | None) -> Engine:
-    """What trains: here one process, on one device."""
-    return Engine(find_device(device))
-
-
 def ending(out: Path) -> str:
     """What a finished run has reached."""
     text, found = f"the model is in {out / 'model'}\n", last_evaluation(out)
@@ -318,10 +319,15 @@ def ending(out: Path) -> str:
         f" {found['validation_bits_per_byte']:.3f} bits per byte; {text}")
 
 
-def trained(out: Path, plan: Plan, engine: Engine, workers: int, again: str,
-            **options) -> Iterator[str]:
-    """Train in this folder. again: the command that resumes; options: those
-    of set_up."""
+def trained(out: Path, plan: Plan, engine: FastEngine, workers: int,
+            again: str, find: bool = False, **options) -> Iterator[str]:
+    """Train in this folder. again: the command that resumes; find: the
+    largest micro-batch that fits; options: those of set_up."""
+    if find:
+        plan = plan._replace(config=replace(
+            plan.config, micro_batch=find_micro_batch(
+                engine, copy.deepcopy(plan.model), plan.config)))
+        yield f"micro-batches of {plan.config.micro_batch}\n"
     bar = sys.stderr is not None and sys.stderr.isatty()
     batches, run = open_run(
         out, plan, engine, workers=cores(workers), again=again,
@@ -333,8 +339,9 @@ def trained(out: Path, plan: Plan, engine: Engine, workers: int, again: str,
            f" {len(run.validation):,} held out; {plan.config.steps:,} updates"
            f" of {plan.config.batch_size} x {plan.config.length} tokens\n")
     train_model(plan.model, batches, plan.config, engine, run)
+    model = engine.whole_model()
     if engine.rank == 0:
-        save_model(out, plan.tokenizer)
+        save_model(out, model, plan.tokenizer)
         yield ending(out)
 
 
@@ -364,8 +371,9 @@ def train(
         minutes: real("Fit the schedule to this time, at the speed measured"
                       " first.") = None,
         batch_size: whole("Sequences per update.", min=1) = None,
-        micro_batch: whole("Sequences at once; changes memory and speed"
-                           " alone.", min=1) = None,
+        micro_batch: named("Sequences at once, per process; changes memory"
+                           " and speed alone. auto: as many as fit.",
+                           metavar="N|auto") = None,
         length: whole("Tokens per sequence.", min=2) = None,
         learning_rate: real("At the top of the schedule.") = None,
         warmup: whole("Updates until the top. By default at most a tenth of"
@@ -382,6 +390,16 @@ def train(
                             min=0) = None,
         save_every: whole("Updates between checkpoints.", min=1) = None,
         keep: whole("Checkpoints to keep.", min=1) = None,
+        parallel: option(
+            Parallel, "How processes that torchrun has started share the"
+            " work: ddp, whole models; fsdp, in pieces; auto is ddp"
+            " there.") = "auto",
+        compiled: flag("Let torch.compile build the blocks and the loss.",
+                       "--compile") = False,
+        checkpoint_activations: flag("Less memory, a third more to compute.",
+                                     "--checkpoint-activations") = False,
+        tf32: flag("float32 products on a GPU with 10 bits of fraction.",
+                   "--tf32") = False,
         device: Device = None, workers: Workers = 0) -> Iterator[str]:
     """Train a model, or go on training it.
 
@@ -401,30 +419,40 @@ def train(
     refuse(init_from is not None and (preset or tokenizer), "--init-from",
            "this model has its own size and tokenizer; drop --preset and"
            " --tokenizer.")
+    find = micro_batch == "auto"
+    refuse(micro_batch and not find
+           and not re.fullmatch("[1-9][0-9]{0,8}", micro_batch),
+           "--micro-batch", f"{micro_batch!r} is neither a number of at"
+           " least 1 nor auto.")
     changes = given_options(
-        steps=max_steps, batch_size=batch_size, micro_batch=micro_batch,
+        steps=max_steps, batch_size=batch_size,
+        micro_batch=int(micro_batch) if micro_batch and not find else None,
         length=length, learning_rate=learning_rate, warmup=warmup,
         dropout=dropout, precision=precision and precision.value,
         deterministic=deterministic, seed=seed, eval_every=eval_every,
         sample_every=sample_every, save_every=save_every, keep=keep)
-    engine = choose_engine(device)
-    if resume:
-        plan = saved_plan(out, changes)
-        if is_finished(out):
-            yield f"{out} is finished: all {plan.config.steps:,} updates done"
-            yield f"; {ending(out)}"
-            return
-    else:
-        plan = new_plan(data or "stdlib", changes, preset=preset or "nano",
-                        init_from=init_from, tokenizer=init_from or tokenizer
-                        or own_model("--tokenizer"))
+    speed = Speed(compile="inductor" if compiled else "", tf32=tf32,
+                  checkpoint=checkpoint_activations)
     again = [*PROGRAM.split(), "train", "--resume", "--out", str(out),
              *(["--device", device] if device else [])]
-    with alone(out) if engine.rank == 0 else nullcontext():
-        if engine.rank == 0 and not resume:
-            require_new(out)
+    with joined(find_device(device)) as place, ExitStack() as held:
+        engine = choose_engine(place, Parallel(parallel).value, speed)
+        if resume:
+            plan = saved_plan(out, changes)
+            if is_finished(out):
+                yield (f"{out} is finished: all {plan.config.steps:,} updates"
+                       f" done; {ending(out)}")
+                return
+        else:
+            plan = new_plan(data or "stdlib", changes,
+                            preset=preset or "nano", init_from=init_from,
+                            tokenizer=init_from or tokenizer
+                            or own_model("--tokenizer"))
+        on_first(lambda: held.enter_context(alone(out)))
+        if not resume:
+            on_first(lambda: require_new(out))
         for text in trained(
-                out, plan, engine, workers, shlex.join(again),
+                out, plan, engine, workers, shlex.join(again), find,
                 minutes=minutes, resume=resume, command=shlex.join(
                     [*PROGRAM.split(), *context.find_root().obj])):
             if engine.rank == 0:         # of several processes one speaks

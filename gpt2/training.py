@@ -1033,9 +1033,8 @@ def set_up(plan: Plan, engine: Engine, batches: Batches, run: Run, *,
                            plan.source, resume=resume, command=command)
 
 # %% chapters/14_training.ipynb#save-model
-def save_model(run: Path, tokenizer: Tokenizer) -> None:
-    """Make `model/` from the run's last checkpoint: it appears whole."""
-    model = load_pretrained(checkpoints(run)[-1])
+def save_model(run: Path, model: GPT2, tokenizer: Tokenizer) -> None:
+    """Write `model/` of a run that has ended: it appears whole."""
     with written_directory(run / "model") as beside:
         save_pretrained(model, beside)
         save_tokenizer(tokenizer, beside,

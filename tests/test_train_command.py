@@ -21,6 +21,7 @@ from commands import (NANO, TINY, build, is_one_line, runner, start,
 from gpt2 import PRESETS, Tokenizer, data, training
 from gpt2 import __main__ as command_line
 from gpt2.pretrained import load_pretrained, load_tokenizer, save_tokenizer
+from gpt2.scaling import FastEngine
 
 pytestmark = pytest.mark.skipif(not command_line.NANO.is_dir(),
                                 reason="the wheel has no checkpoints/nano")
@@ -78,7 +79,7 @@ def runs(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     updates = []
 
-    class Stopping(training.Engine):
+    class Stopping(FastEngine):
         def update(self, rate):
             super().update(rate)
             updates.append(rate)
@@ -88,7 +89,7 @@ def runs(corpus, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "plot_losses", lambda run: None)
         patch.setitem(PRESETS, "nano", {**PRESETS["nano"], **TINY})
-        patch.setattr(command_line, "choose_engine", lambda name: Stopping())
+        patch.setattr(command_line, "choose_engine", lambda *chosen: Stopping())
         for name, code in ("whole", 0), ("half", 130):
             assert command_line.main([str(word) for word in (
                 "train", "--data", corpus, "--out", folder / name, *SMALL,
@@ -594,7 +595,7 @@ def test_no_run_without_a_checkpoint(run, corpus, tmp_path, monkeypatch):
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(training.Engine, "save", full)
+        patch.setattr(FastEngine, "save", full)
         code, said, err = begin(run, corpus, out)
     assert (code, said) == (2, "") and is_one_line(err)
     assert "no space left" in err and not (out / "training.json").exists()
