@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
 from enum import Enum
@@ -41,6 +41,8 @@ from gpt2.model import GPT2
 from gpt2.pretrained import (CheckpointError, find_directory, load_pretrained,
                              load_tokenizer, read_config, save_pretrained,
                              save_tokenizer)
+from gpt2.scaling import (ENGINES, FastEngine, Speed, choose_engine,
+                          find_micro_batch, joined, on_first)
 from gpt2.tokenizer import Tokenizer, written_whole
 from gpt2.training import (PRECISIONS, RUN_FILE, Engine, Header, Interrupted,
                            NotFinite, Run, TrainingConfig, checkpoints,
@@ -58,6 +60,8 @@ DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16",
           "F64": "float64"}                      # safetensors' names, torch's
 Dtype = Enum("Dtype", {name: name for name in DTYPES.values()}, type=str)
 Precision = Enum("Precision", {name: name for name in PRECISIONS}, type=str)
+Parallel = Enum("Parallel", {name: name for name in ("auto", *ENGINES)},
+                type=str)
 DATA = (f"{', '.join(CORPORA)}; or a file, a folder, a glob of text or"
         " .jsonl.")
 SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
@@ -127,7 +131,8 @@ def given(text: str | None) -> str | None:
 def usable(device: str | None) -> torch.device:
     """The device of this name, tried out; without one CUDA, else the CPU."""
     here = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cpu"]
-    device = here[0] if device is None else device
+    first = min(int(os.environ.get("LOCAL_RANK", 0)), len(here) - 1)
+    device = here[first] if device is None else device
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:    # the latter: no CUDA
@@ -504,16 +509,18 @@ class Reporter(Engine):
         config = self.config
         speed = config.batch_size * config.length / seconds
         left = timedelta(seconds=round((config.steps - self.step) * seconds))
-        write(f"update {self.step:,} of {config.steps:,}: loss"
-              f" {sum(self.losses) / len(self.losses):.3f}, held out"
-              f" {found['loss']:.3f}, {found['bits_per_byte']:.3f} bits per"
-              f" byte; {speed:,.0f} tokens/s, {left} left\n")
+        write_once(
+            f"update {self.step:,} of {config.steps:,}: loss"
+            f" {sum(self.losses) / len(self.losses):.3f}, held out"
+            f" {found['loss']:.3f}, {found['bits_per_byte']:.3f} bits per"
+            f" byte; {speed:,.0f} tokens/s, {left} left\n")
 
 
-def run_engine(device: torch.device) -> Engine:
+def run_engine(device: torch.device, parallel: str,
+               speed: Speed) -> FastEngine:
     """With a progress bar on a terminal, else with lines."""
     bar = sys.stderr is not None and sys.stderr.isatty()
-    return (Engine if bar else Reporter)(device)
+    return choose_engine(device, parallel, speed, *[] if bar else [Reporter])
 
 
 def ending(out: Path) -> str:
@@ -534,26 +541,32 @@ def save_model(model: GPT2, tokenizer: Tokenizer, path: Path) -> None:
                        model_max_length=model.config.n_positions)
 
 
-def trained(out: Path, plan: Plan, engine: Engine, minutes: float | None,
-            warmup: int | None, workers: int, resume: bool, command: str,
-            again: list[str]) -> Iterator[str]:
-    """Prepare the data, train, save the model. again: words that resume."""
+def trained(out: Path, plan: Plan, engine: FastEngine, find: bool,
+            minutes: float | None, warmup: int | None, workers: int,
+            resume: bool, command: str, again: list[str]) -> Iterator[str]:
+    """Prepare the data, train, save the model. again: words that resume;
+    find: the largest micro-batch that fits."""
     config, source, model, tokenizer = plan
-    counts = prepare(source, tokenizer, out / "data",
-                     workers=cores(workers))["tokens"]
+    counts = on_first(lambda: prepare(source, tokenizer, out / "data",
+                                      workers=cores(workers))["tokens"])
+    if find:
+        config = replace(config, micro_batch=find_micro_batch(
+            engine, model, config))
+        yield f"micro-batches of {config.micro_batch}\n"
     training, held_out = (Tokens(out / "data", split, tokenizer)
                           for split in SPLITS)
     batches = Batches(training, config.batch_size, config.length,
-                      seed=config.seed)
+                      seed=config.seed, rank=engine.rank, world=engine.world)
     if minutes is not None:
-        config = scheduled(config, steps_in(
-            minutes, model, batches, config, engine), warmup)
+        config = scheduled(config, engine.least(steps_in(
+            minutes, model, batches, config, engine)), warmup)
     if not resume:       # a run exists from its first checkpoint on
-        save_tokenizer(tokenizer, out)
+        on_first(lambda: save_tokenizer(tokenizer, out))
         engine.prepare(model, config)
         save_checkpoint(out, 0, engine, batches, tokenizer)
-    for line in start_run(out, config, model.config, source, resume=resume,
-                          command=command):
+    for line in on_first(lambda: start_run(
+            out, config, model.config, source, resume=resume,
+            command=command)):
         yield f"differs from the session before: {line}\n"
     yield (f"{source}: {counts['train']:,} tokens to train on,"
            f" {counts['validation']:,} held out; {config.steps:,} updates of"
@@ -566,7 +579,8 @@ def trained(out: Path, plan: Plan, engine: Engine, minutes: float | None,
         where = str(error).partition(":")[0]
         error.args = f"{where}: saved; go on with: {shlex.join(again)}",
         raise
-    save_model(model, tokenizer, out / "model")
+    whole = engine.whole_model()
+    on_first(lambda: save_model(whole, tokenizer, out / "model"))
     yield ending(out)
 
 
@@ -601,9 +615,9 @@ def train(
             metavar="X")] = None,
         batch_size: Annotated[int | None, option(
             "Sequences per update.", metavar="N", min=1)] = None,
-        micro_batch: Annotated[int | None, option(
-            "Sequences at once; changes memory and speed alone.",
-            metavar="N", min=1)] = None,
+        micro_batch: Annotated[str | None, option(
+            "Sequences at once, per process; changes memory and speed"
+            " alone. auto: as many as fit.", metavar="N|auto")] = None,
         length: Annotated[int | None, option(
             "Tokens per sequence.", metavar="N", min=2)] = None,
         learning_rate: Annotated[float | None, option(
@@ -631,6 +645,18 @@ def train(
             "Checkpoints to keep.", metavar="N", min=1)] = None,
         device: Annotated[str | None, option(
             "By default CUDA, if there is one.", metavar="NAME")] = None,
+        parallel: Annotated[Parallel, option(
+            "How processes that torchrun has started share the work: ddp,"
+            " whole models; fsdp, in pieces; auto is ddp there.")] = "auto",
+        compiled: Annotated[bool, option(
+            "Let torch.compile build the blocks and the loss.",
+            "--compile")] = False,
+        checkpoint_activations: Annotated[bool, option(
+            "Less memory, a third more to compute.",
+            "--checkpoint-activations")] = False,
+        tf32: Annotated[bool, option(
+            "float32 products on a GPU with 10 bits of fraction.",
+            "--tf32")] = False,
         workers: Annotated[int, option(
             "Processes that tokenize; 0: one for each core.", metavar="N",
             min=0)] = 0) -> Iterator[str]:
@@ -657,32 +683,42 @@ def train(
         raise typer.BadParameter("this model has its own size and tokenizer;"
                                  " drop --preset and --tokenizer.",
                                  param_hint="--init-from")
+    find = micro_batch == "auto"
+    if micro_batch and not find and not re.fullmatch("[1-9][0-9]{0,8}",
+                                                     micro_batch):
+        raise typer.BadParameter(f"{micro_batch!r} is neither a number of at"
+                                 " least 1 nor auto.",
+                                 param_hint="--micro-batch")
     changes = given_options(
-        steps=max_steps, batch_size=batch_size, micro_batch=micro_batch,
+        steps=max_steps, batch_size=batch_size,
+        micro_batch=int(micro_batch) if micro_batch and not find else None,
         length=length, learning_rate=learning_rate, warmup=warmup,
         dropout=dropout, precision=precision and precision.value,
         deterministic=deterministic, seed=seed, eval_every=eval_every,
         sample_every=sample_every, save_every=save_every, keep=keep)
-    engine = run_engine(usable(device))
-    if resume:
-        plan = old_plan(out, changes)
-        if (out / "model").exists():     # it appears last of all
-            yield f"{out} is finished: all {plan.config.steps:,} updates done"
-            yield f"; {ending(out)}"
-            return
-    else:
-        plan = new_plan(preset, init_from, tokenizer, data or "stdlib",
-                        changes)
-        plan = plan._replace(config=scheduled(plan.config, plan.config.steps,
-                                              warmup))
+    speed = Speed(compile="inductor" if compiled else "",
+                  checkpoint=checkpoint_activations, tf32=tf32)
     again = [*PROGRAM.split(), "train", "--resume", "--out", str(out),
              *(["--device", device] if device else [])]
-    with alone(out):
+    command = shlex.join([*PROGRAM.split(), *context.find_root().obj])
+    with joined(usable(device)) as place, ExitStack() as stack:
+        engine = run_engine(place, Parallel(parallel).value, speed)
+        if resume:
+            plan = old_plan(out, changes)
+            if (out / "model").exists():     # it appears last of all
+                yield (f"{out} is finished: all {plan.config.steps:,} updates"
+                       f" done; {ending(out)}")
+                return
+        else:
+            plan = new_plan(preset, init_from, tokenizer, data or "stdlib",
+                            changes)
+            plan = plan._replace(config=scheduled(
+                plan.config, plan.config.steps, warmup))
+        on_first(lambda: stack.enter_context(alone(out)))
         if not resume:
-            require_new(out)
-        yield from trained(
-            out, plan, engine, minutes, warmup, workers, resume,
-            shlex.join([*PROGRAM.split(), *context.find_root().obj]), again)
+            on_first(lambda: require_new(out))
+        yield from trained(out, plan, engine, find, minutes, warmup, workers,
+                           resume, command, again)
 
 
 def spread(count: int, wanted: int) -> set[int]:
@@ -807,6 +843,16 @@ def evaluate(
             beside.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
 
 
+def is_first() -> bool:
+    """Does this process speak for all that torchrun has started?"""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def write_once(text: str) -> None:
+    if is_first():
+        write(text)
+
+
 def write(text: str) -> None:
     try:
         print(text, end="", flush=True)
@@ -843,16 +889,18 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(result, int):        # --help and --version end with 0
             return result
         for text in result:
-            write(text)
+            write_once(text)
     except UsageError as error:
         what = error.format_message().rstrip(".") + "."
-        return failed(f"{what} See {error.ctx.command_path} --help."
+        return 2 if not is_first() else failed(f"{what} See {error.ctx.command_path} --help."
                       if error.ctx else what)
     except Interrupted as error:     # as it is: it holds a command to copy
-        print("gpt2:", error, file=sys.stderr)
+        if is_first():
+            print("gpt2:", error, file=sys.stderr)
         return error.code
     except NotFinite as error:
-        failed(str(error))
+        if is_first():
+            failed(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
