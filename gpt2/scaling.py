@@ -678,6 +678,8 @@ class FSDPEngine(ParallelEngine):
             mesh = init_device_mesh(self.device.type, (self.world,))
             for part in (*pieces.h, pieces):
                 fully_shard(part, mesh=mesh)
+                part.unshard()           # else its memory would be made by a
+                part.reshard()           # sample, and unfit for training
             self.spread = model, pieces
         return self.spread[1]
 
