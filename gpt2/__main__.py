@@ -564,8 +564,15 @@ def write(text: str) -> None:
         raise
 
 
-def failed(message: str) -> int:
+def is_first() -> bool:
+    """Does this process speak for all that torchrun has started?"""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def failed(message: str, speaks: bool = True) -> int:
     """Say it on one line, in the words of the command line."""
+    if not speaks:
+        return 2
     for said, here in REMEDIES.items():
         message = message.replace(said, here)
     print("gpt2:", *message.split(), file=sys.stderr)
@@ -596,12 +603,13 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         what = error.format_message().rstrip(".") + "."
         return failed(f"{what} See {error.ctx.command_path} --help."
-                      if error.ctx else what)
+                      if error.ctx else what, is_first())
     except Interrupted as error:     # as it is: it holds a command to copy
-        print("gpt2:", error, file=sys.stderr)
+        if is_first():
+            print("gpt2:", error, file=sys.stderr)
         return error.code
     except NotFinite as error:
-        failed(str(error))
+        failed(str(error), is_first())
         return 1
     except KeyboardInterrupt:
         return 130
