@@ -474,7 +474,7 @@ def evaluate_winograd(model: GPT2, tokenizer: Tokenizer,
             "accuracy_whole_interval": whole["accuracy_interval"]}
 
 # %% chapters/17_zero_shot.ipynb#tidy
-TREEBANK = [
+_TREEBANK = [
     (r"-LRB- ?", "("), (r" ?-RRB-", ")"), (r"`` ?", '"'), (" ?''", '"'),
     (r" n't\b", "n't"), (r" '(s|m|d|re|ve|ll)\b", r"'\1"),
     (r" ([,.;:!?])", r"\1"), ("(?<!\\S)` ", "'"), (r" '(?!\S)", "'")]
@@ -482,7 +482,7 @@ TREEBANK = [
 
 def join_treebank(text: str) -> str:
     """Text that is cut as in the Penn Treebank, as one would write it."""
-    for pattern, new in TREEBANK:
+    for pattern, new in _TREEBANK:
         text = re.sub(pattern, new, text)
     return text
 
@@ -812,7 +812,6 @@ __all__ = [
     "choose",
     "evaluate_choices",
     "evaluate_winograd",
-    "TREEBANK",
     "join_treebank",
     "cbt_question",
     "read_cbt",
