@@ -274,11 +274,12 @@ def shipped_run(points: Points, rivals: Mapping[str, float]) -> Picture:
                 va="bottom", color=COLORS["muted"])
     ax.plot(tokens, [bits for _, bits in points], "o-", markersize=5,
             color=COLORS["query"])
-    ax.text(tokens[-1], points[-1][1] * 0.94, f"{points[-1][1]:.2f}",
+    ax.text(tokens[-1], points[-1][1] * 0.97, f"{points[-1][1]:.2f}",
             ha="right", va="top", fontsize=10.5, fontweight="semibold",
             color=COLORS["query"])
     ax.set(xlabel="million tokens read", ylabel="held-out bits per byte",
-           xlim=(0, tokens[-1] * 1.02), ylim=(0, None))
+           xlim=(0, tokens[-1] * 1.02),
+           ylim=(0.8 * points[-1][1], None))
     _grid(ax)
     return picture(fig, "Held-out bits per byte of the shipped model against"
                         " the tokens it has read. It falls steeply, passes"
