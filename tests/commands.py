@@ -15,6 +15,7 @@ from gpt2.pretrained import save_pretrained, save_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 NANO = ROOT / "checkpoints" / "nano"
+TASK_DATA = {"lambada": "passages.jsonl", "wikitext2": "wiki.raw"}
 TINY = dict(n_positions=64, n_embd=32, n_layer=2, n_head=4)
 
 
@@ -82,6 +83,9 @@ def make_small(monkeypatch, folder, model):
     write_corpus(folder / "corpus")
     (folder / "passages.jsonl").write_text(
         '{"text": "the robot said that it was a robot"}\n' * 3, "utf-8")
+    (folder / "wiki.raw").write_text(
+        " \n = Robot = \n \n The robot said that it was a robot . \n",
+        "utf-8")
 
 
 def smaller(words, model):
@@ -100,7 +104,9 @@ def smaller(words, model):
         words += ["--max-new-tokens", "5"]
     elif "--task" in words:
         if "--data" not in words:
-            words += ["--data", "passages.jsonl"]
+            words += ["--data", TASK_DATA[words[words.index("--task") + 1]]]
+        if "--stride" in words:
+            give("--stride", "16")
     elif words[0] == "evaluate":
         words += ["--headers", "3", "--windows", "2", "--workers", "1"]
     elif words[0] == "train" and "--resume" not in words:

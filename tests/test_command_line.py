@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -604,14 +605,21 @@ def test_examples_of_the_readme(run, model, tmp_path, monkeypatch):
     for line in lines:
         code, out, err = run_example(run, line, model)
         assert code == 0 and out, (line, err)
+
+
+@own_tokenizer
+def test_what_the_readme_shows(run):
+    """Each output is that of the very command above it."""
     blocks = re.findall(r"^```console\n(.*?)^```",
                         (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
     shown = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", "".join(blocks), re.M)
-    assert len(shown) >= 4
+    assert len(shown) >= 5
     for line, wanted in shown:
-        code, out, err = run_example(run, line, model)
+        words = shlex.split(line)
+        assert words[:3] == ["python", "-m", "gpt2"], line
+        code, out, err = run(*words[3:])
         assert (code, err) == (0, "")
-        assert out.rstrip("\n") == wanted.rstrip("\n"), line
+        assert out.rstrip() == wanted.rstrip(), line
 
 
 def test_version(run):
