@@ -25,18 +25,18 @@ import typer
 
 from gpt2.config import (PRESETS, GPT2Config, config_to_dict,
                          count_parameters, flops_per_token, memory_bytes)
-from gpt2.data import CORPORA, open_splits
+from gpt2.data import CORPORA, learn_tokenizer, open_splits
 from gpt2.generation import generate_texts, stream_text
 from gpt2.kv_cache import cache_shape
 from gpt2.pretrained import (FLOATS, find_directory, load_pair,
                              load_tokenizer, read_config, stored_dtype)
 from gpt2.scaling import (ENGINES, FastEngine, Speed, choose_engine,
                           find_micro_batch, joined, on_first)
-from gpt2.tokenizer import written_whole
+from gpt2.tokenizer import Tokenizer, written_whole
 from gpt2.training import (PRECISIONS, Interrupted, NotFinite, Plan,
-                           alone, compare, find_device, is_finished,
-                           last_evaluation, new_plan, open_run, require_new,
-                           save_model, saved_plan, set_up)
+                           TrainingConfig, alone, compare, find_device,
+                           is_finished, last_evaluation, new_plan, open_run,
+                           require_new, save_model, saved_plan, set_up)
 from gpt2.training import train as train_model
 from gpt2.zero_shot import TASKS, WINDOWED, evaluate_task, report
 
@@ -319,6 +319,16 @@ def ending(out: Path) -> str:
         f" {found['validation_bits_per_byte']:.3f} bits per byte; {text}")
 
 
+def checked_size(preset: str, changes: dict) -> int:
+    """Entries of a preset's vocabulary, if a plan with these changes of its
+    numbers will do: asked before minutes of learning."""
+    config, length = GPT2Config.from_preset(preset), changes.get("length", 0)
+    TrainingConfig.from_preset(preset, **changes)
+    refuse(length > config.n_positions, "--length", f"{length} is more than"
+           f" the {config.n_positions:,} tokens that {preset} reads.")
+    return config.vocab_size
+
+
 def trained(out: Path, plan: Plan, engine: FastEngine, workers: int,
             again: str, find: bool = False, **options) -> Iterator[str]:
     """Train in this folder. again: the command that resumes; find: the
@@ -364,7 +374,8 @@ def train(
             " starting from random weights.", metavar="MODEL") = None,
         tokenizer: named(
             "Its directory, or a name on the hub. By default the book's"
-            " own, with 4,096 entries.", metavar="MODEL") = None,
+            " own, with 4,096 entries; for a published size one of 50,257"
+            " is learned from DATA first.", metavar="MODEL") = None,
         resume: flag("Go on with the run in --out, with its own numbers.",
                      "--resume") = False,
         max_steps: whole("Updates in the whole schedule.", min=1) = None,
@@ -419,6 +430,7 @@ def train(
     refuse(init_from is not None and (preset or tokenizer), "--init-from",
            "this model has its own size and tokenizer; drop --preset and"
            " --tokenizer.")
+    preset, data = preset or "nano", data or "stdlib"
     find = micro_batch == "auto"
     refuse(micro_batch and not find
            and not re.fullmatch("[1-9][0-9]{0,8}", micro_batch),
@@ -443,14 +455,17 @@ def train(
                 yield (f"{out} is finished: all {plan.config.steps:,} updates"
                        f" done; {ending(out)}")
                 return
-        else:
-            plan = new_plan(data or "stdlib", changes,
-                            preset=preset or "nano", init_from=init_from,
-                            tokenizer=init_from or tokenizer
-                            or own_model("--tokenizer"))
         on_first(lambda: held.enter_context(alone(out)))
         if not resume:
             on_first(lambda: require_new(out))
+            words = init_from or tokenizer
+            if not words and preset != "nano":
+                size = checked_size(preset, changes)
+                if engine.rank == 0:
+                    yield f"learning {size:,} tokens from {data}\n"
+                words = on_first(lambda: learn_tokenizer(data, size))
+            plan = new_plan(data, changes, preset=preset, init_from=init_from,
+                            tokenizer=words or own_model("--tokenizer"))
         for text in trained(
                 out, plan, engine, workers, shlex.join(again), find,
                 minutes=minutes, resume=resume, command=shlex.join(

@@ -320,6 +320,27 @@ def encode_documents(texts: list[str],
 
 TYPECODES = {2: "H", 4: "i"}             # bytes per token: kind of array
 
+# %% chapters/13_data.ipynb#learn-tokenizer
+LEARN_FROM = 10 ** 9         # characters; more text changes few merges
+
+
+def learn_tokenizer(source: str, vocab_size: int) -> Tokenizer:
+    """A corpus's own tokenizer, learned from its training side alone.
+
+    Of so many entries, fewer where pairs run out. Raises DataError as
+    `documents` does, ValueError for less than 257 entries.
+    """
+    fraction = held_out_fraction(source)
+
+    def training_side(room=LEARN_FROM):
+        for document in documents(source):
+            if not is_held_out(document.digest, fraction):
+                yield document.text
+                room -= len(document.text)
+                if room <= 0:
+                    return
+    return Tokenizer.train(training_side(), vocab_size)
+
 # %% chapters/13_data.ipynb#token-sizes
 def token_sizes(tokenizer: Tokenizer) -> Tensor:
     """Bytes of text that each token id stands for; <|endoftext|>: none."""
@@ -978,6 +999,8 @@ __all__ = [
     "token_bytes",
     "encode_documents",
     "TYPECODES",
+    "LEARN_FROM",
+    "learn_tokenizer",
     "token_sizes",
     "MAGIC",
     "VERSION",

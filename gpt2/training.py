@@ -962,19 +962,20 @@ FINE_TUNING = dict(learning_rate=1e-4, warmup=50)
 
 
 def new_plan(source: str, changes: dict, *, preset: str = "nano",
-             tokenizer: str | Path = "",
+             tokenizer: str | Path | Tokenizer = "",
              init_from: str | Path | None = None) -> Plan:
     """A run that begins, with these changes to the preset's numbers.
 
-    From random weights, for the ids of the tokenizer in a directory; with
-    init_from, from that model and its own tokenizer.
+    From random weights, for the ids of a tokenizer or of the one in a
+    directory; with init_from, from that model and its own tokenizer.
     """
     if init_from is not None:
         config = TrainingConfig.from_preset("nano", **FINE_TUNING | changes)
         model, words = load_pair(init_from, dtype=torch.float32)
     else:
         config = TrainingConfig.from_preset(preset, **changes)
-        words = load_tokenizer(tokenizer)
+        words = tokenizer if isinstance(tokenizer, Tokenizer) else (
+            load_tokenizer(tokenizer))
         model = new_model(preset, words, config.seed)
     config = fitted(config, changes, model, words)
     set_dropout(model, config.dropout)

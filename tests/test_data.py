@@ -1060,3 +1060,38 @@ def test_the_library_that_a_package_copied(tmp_path):
     copies = [d._replace(name=f"vendored/{d.name}") for d in library]
     assert [is_held_out(d.digest) for d in library] == [
         is_held_out(d.digest) for d in copies]
+
+
+# --- a tokenizer of the corpus's own -----------------------------------------
+
+def test_a_learned_tokenizer_has_not_read_held_out_text(tmp_path):
+    """A word that only held-out documents hold shapes no merge."""
+    number, sides = 0, Counter()
+    while min(sides[True], sides[False]) < 8:
+        text = f"zebra {number}"
+        held = is_held_out(Document("", text).digest)
+        if not held:
+            text = text.replace("zebra", "robot")
+            held = is_held_out(Document("", text).digest)
+        if not (held and "robot" in text):
+            (tmp_path / f"{number}.txt").write_text(text, "utf-8")
+            sides[held] += 1
+        number += 1
+    own = data.learn_tokenizer(str(tmp_path), 300)
+    assert len(own.encode("robot")) == 1 < 4 <= len(own.encode("zebra"))
+
+
+def test_a_learned_tokenizer_reads_so_much(monkeypatch, tmp_path):
+    fill(tmp_path / "text", 40)
+    everything = data.learn_tokenizer(str(tmp_path / "text"), 300)
+    monkeypatch.setattr(data, "LEARN_FROM", 1)
+    first = next(d.text for d in documents(str(tmp_path / "text"))
+                 if not is_held_out(d.digest))
+    one = data.learn_tokenizer(str(tmp_path / "text"), 300)
+    assert one.merges == Tokenizer.train([first], 300).merges
+    assert one.merges != everything.merges
+
+
+def test_a_tokenizer_of_nothing():
+    with pytest.raises(DataError, match="no corpus"):
+        data.learn_tokenizer("no/such/*.txt", 300)

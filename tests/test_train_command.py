@@ -826,3 +826,35 @@ def test_bad_evaluations(run, model, corpus, tmp_path, monkeypatch, name):
     code, said, err = run("evaluate", *words)
     assert (code, said) == (2, "") and is_one_line(err), err
     assert wanted in err
+
+
+# --- a tokenizer of the run's own --------------------------------------------
+
+def test_a_published_size_learns_its_tokenizer(run, corpus, tmp_path):
+    """From the training side, before anything else; it stays with the run."""
+    out = tmp_path / "run"
+    code, said, err = begin(run, corpus, out, "--preset", "gpt2", steps=2)
+    assert (code, err) == (0, "")
+    assert said.startswith(f"learning 4,096 tokens from {corpus}\n")
+    words = load_tokenizer(out)
+    assert words.merges == data.learn_tokenizer(str(corpus), 4096).merges
+    assert words.merges != Tokenizer.load(NANO).merges
+    model = load_pretrained(out / "model")
+    assert model.config.vocab_size == len(words) < 4096
+    assert model.config.eos_token_id == words.eos_token_id
+    shutil.rmtree(out / "model")
+    code, said, err = run("train", "--out", out, "--resume")
+    assert (code, err) == (0, "") and "learning" not in said
+    assert load_tokenizer(out / "model").merges == words.merges
+
+
+@pytest.mark.parametrize("more, what", [
+    (["--length", 65], "more than the 64 tokens that gpt2 reads"),
+    (["--learning-rate", "nan"], "learning_rate is nan")])
+def test_wrong_numbers_before_learning(run, corpus, tmp_path, monkeypatch,
+                                       more, what):
+    monkeypatch.setattr(command_line, "learn_tokenizer", None)
+    code, said, err = begin(run, corpus, tmp_path / "run", "--preset",
+                            "gpt2", *more)
+    assert (code, said) == (2, "") and is_one_line(err) and what in err
+    assert not (tmp_path / "run").exists()
