@@ -24,13 +24,24 @@ def parser(doc, preset="nano"):
     return made
 
 
+def processor():
+    """The processor's name, where the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
 def machine(device="cpu"):
     """On what was measured."""
     import torch
     import transformers
     device = torch.device(device)
     name = (torch.cuda.get_device_name(device) if device.type == "cuda"
-            else platform.processor() or platform.machine())
+            else processor())
     return {"device": name, "threads": torch.get_num_threads(),
             "python": platform.python_version(), "torch": torch.__version__,
             "transformers": transformers.__version__}
@@ -48,4 +59,6 @@ def rounded(value):
     """Every float inside, with four significant digits."""
     if isinstance(value, dict):
         return {key: rounded(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -198,8 +198,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
 # %% chapters/15_scaling.ipynb#compiled
 @cache
 def compiled(function: Callable, backend: str) -> Callable:
-    """torch.compile of a function, once for each backend; "": as it is."""
-    return torch.compile(function, backend=backend) if backend else function
+    """torch.compile of a function, once for each backend; "": as it is.
+    dynamic=False: a program for each shape, not a slower one for all."""
+    return torch.compile(function, backend=backend,
+                         dynamic=False) if backend else function
 
 
 def can_compile(device: str | torch.device = "cpu") -> bool:
@@ -347,16 +349,18 @@ def ladder(device: str | torch.device = "cpu",
 # %% chapters/15_scaling.ipynb#measure-rung
 def measure_rung(rung: Rung, model: GPT2, config: TrainingConfig, ids: Tensor,
                  device: str | torch.device = "cpu", updates=4) -> dict:
-    """Speed and memory of updates on ids (B, T); the first is not timed.
+    """Speed, memory, losses of updates on ids (B, T); the first is not timed.
     peak_bytes: of CUDA's allocator, else LiveBytes; None where compiled."""
     engine, seconds, peak = rung.engine(device, model, config), [], None
+    losses = []
     on_gpu, clock = engine.device.type == "cuda", clock_for(device)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     for _ in range(1 + updates):
         began = clock()
         engine.optimizer.zero_grad()
-        float(engine.backward(ids, 1.0, True) + engine.clip())
+        losses.append(float(engine.backward(ids, 1.0, True)))
+        engine.clip()
         engine.update(1e-4)
         seconds.append(clock() - began)
     if on_gpu:
@@ -366,7 +370,7 @@ def measure_rung(rung: Rung, model: GPT2, config: TrainingConfig, ids: Tensor,
             engine.backward(ids, 1.0, True)
         n = sum(p.numel() for p in engine.model.parameters())
         peak = live.peak + 16 * n        # weights, gradients, moments
-    return {"rung": rung.name, "peak_bytes": peak,
+    return {"rung": rung.name, "peak_bytes": peak, "losses": losses,
             "tokens_per_second": ids.numel() / min(seconds[1:])}
 
 # %% chapters/15_scaling.ipynb#step-bytes
@@ -421,8 +425,10 @@ def available_memory(device: str | torch.device = "cpu") -> int:
 
 # %% chapters/15_scaling.ipynb#fits
 def fits(engine: FastEngine, model: GPT2, config: TrainingConfig) -> bool:
-    """Does one update of this micro-batch, on a copy of the model, run?"""
+    """Does one update of this micro-batch, on a copy of the model, run?
+    Tried as it is: compiled blocks need less, and minutes to compile."""
     ids = torch.zeros(config.micro_batch, config.length, dtype=torch.long)
+    speed, engine.speed = engine.speed, replace(engine.speed, compile="")
     try:
         engine.prepare(copy.deepcopy(model), config)
         engine.backward(ids, 1.0, True)
@@ -432,7 +438,7 @@ def fits(engine: FastEngine, model: GPT2, config: TrainingConfig) -> bool:
     except torch.OutOfMemoryError:
         return False
     finally:
-        engine.model = engine.optimizer = None
+        engine.model, engine.optimizer, engine.speed = None, None, speed
         if engine.device.type == "cuda":
             torch.cuda.empty_cache()
     return True

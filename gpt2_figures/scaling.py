@@ -130,7 +130,7 @@ def checkpointing(depths: Sequence[int], kept: Sequence[int],
                         " slope.")
 
 
-def ladder(results: Sequence[Mapping]) -> Picture:
+def ladder(results: Sequence[Mapping], where: str = "this CPU") -> Picture:
     """Speed and memory of each rung as multiples of the lowest."""
     names = [row["rung"] for row in results]
     fig, (left, right) = canvas(height=0.42 * len(names) + 0.9, columns=2,
@@ -157,7 +157,7 @@ def ladder(results: Sequence[Mapping]) -> Picture:
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
         ax.set_xticks([0, 1])
-    return picture(fig, "Bars for each rung of the ladder on this CPU:"
+    return picture(fig, f"Bars for each rung of the ladder on {where}:"
                         " tokens per second and peak memory, as multiples of"
                         " the plainest way to train. Fused attention and the"
                         " loss in rows need less memory.")

@@ -11,7 +11,6 @@ that lies there must be the run's own; it is not touched.
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from benchmarks.common import processor  # noqa: E402
 from gpt2.data import read_manifest, tokenizer_fingerprint  # noqa: E402
 from gpt2.pretrained import load_pretrained, save_pretrained  # noqa: E402
 from gpt2.tokenizer import Tokenizer, written_whole  # noqa: E402
@@ -69,17 +69,6 @@ def evaluate(home, source):
     return json.loads((home / "evaluation.json").read_text("utf-8"))
 
 
-def cpu():
-    """The processor's name, where the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def run_table(run, rows, parameters):
     """What was trained, how, on what, for how long."""
     record, manifest = read_run(run), read_manifest(run / "data")
@@ -105,7 +94,7 @@ def run_table(run, rows, parameters):
                          f" {config.final_fraction:.0%} of it",
         "time": f"{hours:.2f} hours in updates,"
                 f" {tokens / hours / 3600:,.0f} tokens/s",
-        "machine": f"{cpu()}, {session['threads']} threads, torch"
+        "machine": f"{processor()}, {session['threads']} threads, torch"
                    f" {session['torch']}, {platform.system()}; sessions:"
                    f" {len(record['sessions'])}",
     }
