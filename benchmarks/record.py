@@ -37,7 +37,7 @@ import torch
 
 from gpt2.checks import reference_config
 from gpt2.config import GPT2Config, count_parameters, flops_per_token
-from gpt2.data import read_manifest
+from gpt2.data import SPLITS, Tokens, read_manifest
 from gpt2.generation import generate, generate_texts
 from gpt2.kv_cache import cache_shape
 from gpt2.model import GPT2
@@ -335,6 +335,27 @@ def record_train(args, scale):
         sys.exit(training.wait())
 
 
+def frequencies_alone(folder, tokenizer):
+    """Nats per held-out token of knowing only how frequent each token is.
+
+    Counted in the training text; one is added to each count.
+    """
+    training, held_out = (Tokens(folder, split, tokenizer)
+                          for split in SPLITS)
+    counts = torch.ones(len(tokenizer), dtype=torch.float64)
+    for ids in pieces(training):
+        counts += torch.bincount(ids, minlength=len(counts))
+    nats = counts.sum().log() - counts.log()                 # (V,)
+    return float(sum(nats[ids].sum() for ids in pieces(held_out))
+                 / len(held_out))
+
+
+def pieces(tokens, size=2 ** 20):
+    """All tokens, so many at a time."""
+    for start in range(0, len(tokens), size):
+        yield tokens.window(start, min(size, len(tokens) - start))
+
+
 def record_samples(args, scale):
     """Texts, held-out bits per byte, parse rate; the log of the training."""
     if not (args.run / "model").is_dir():
@@ -359,6 +380,7 @@ def record_samples(args, scale):
     (args.out / "run.json").write_text(json.dumps({
         "training": vars(found["training"]), "sessions": found["sessions"],
         "vocabulary": len(tokenizer),
+        "frequencies_alone": frequencies_alone(args.run / "data", tokenizer),
         **{key: manifest[key] for key in ("source", "documents", "bytes",
                                           "tokens")}}, indent=1) + "\n")
     subprocess.run(
@@ -384,9 +406,25 @@ def default_name(device):
 
 
 def commit():
-    done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"],
-                          cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    """The checkout's commit, and whether its code is another by now."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True,
+                              text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "gpt2", "benchmarks")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (
+        ", with changes" if changed else "")
+
+
+def note(args, words):
+    """Keep the command with the record; not one that only asks."""
+    if args.part == "train" and (args.run / "record.log").exists() and (
+            not args.again):
+        return
+    with open(args.out / "commands.txt", "a", encoding="utf-8") as file:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        file.write(f"{now:%Y-%m-%d %H:%M} UTC, commit {commit()}:"
+                   f" runs/record.sh {shlex.join(words)}\n")
 
 
 def parse(words):
@@ -432,11 +470,7 @@ def main(words=None):
             env.read_text("utf-8"))["rehearsal"] != args.tiny:
         kind = "a real record" if args.tiny else "a rehearsal"
         sys.exit(f"{args.out} is {kind}; choose another --out.")
-    with open(args.out / "commands.txt", "a", encoding="utf-8") as file:
-        now = datetime.datetime.now(datetime.timezone.utc)
-        given = shlex.join(sys.argv[1:] if words is None else words)
-        file.write(f"{now:%Y-%m-%d %H:%M} UTC, commit {commit()}:"
-                   f" runs/record.sh {given}\n")
+    note(args, sys.argv[1:] if words is None else words)
     kind = "tiny" if args.tiny else torch.device(args.device).type
     PARTS[args.part](args, SCALES.get(kind, SCALES["cuda"]))
 

@@ -3,6 +3,7 @@
 The models of a rehearsal are tiny, the path is the real one.
 """
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -24,10 +25,11 @@ FILES = {"env.json", "commands.txt", "ladder.jsonl", "sizes.jsonl",
 
 @pytest.fixture(scope="module")
 def record():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    import record
-    yield record
-    sys.path.remove(str(ROOT / "benchmarks"))
+    import gpt2                      # before record makes the checkout's own
+    with pytest.MonkeyPatch.context() as patch:     # importable
+        patch.syspath_prepend(ROOT / "benchmarks")
+        import record
+        yield record
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,23 @@ def test_training_and_samples(folder):
     assert len(rows(folder, "samples")) == 15
     evaluation = json.loads((folder / "out/evaluation.json").read_text())
     assert evaluation["bits_per_byte"]["model"] > 0
+
+
+def test_frequencies_alone(record, tmp_path):
+    """Three held-out tokens, counted by hand."""
+    class Words(list):
+        def window(self, start, length):
+            return torch.tensor(self[start:start + length])
+
+    assert [p.tolist() for p in record.pieces(Words(range(5)), 2)] == [
+        [0, 1], [2, 3], [4]]
+    sides = {"train": Words([0, 1, 1, 2]), "validation": Words([1, 4, 1])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "Tokens", lambda folder, side, _: sides[side])
+        found = record.frequencies_alone(tmp_path, "abcde")
+    # counts with one added: 2 3 2 1 1 of 9
+    expected = -(2 * math.log(3 / 9) + math.log(1 / 9)) / 3
+    assert found == pytest.approx(expected)
 
 
 def test_nothing_is_measured_twice(folder, record, capsys):

@@ -401,6 +401,22 @@ def test_trying_leaves_the_model_alone():
                for name, p in model.state_dict(keep_vars=True).items())
 
 
+def test_trying_does_not_compile():
+    """Minutes for each size that is tried; compiled it is afterwards."""
+    def compiler(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    graphs, speed = [], Speed(compile=compiler)
+    torch._dynamo.reset()
+    engine = FastEngine(speed=speed)
+    assert fits(engine, tiny(), NUMBERS) and not graphs
+    assert engine.speed == speed
+    engine.prepare(tiny(), NUMBERS)
+    accumulate(engine, torch.zeros(2, 32, dtype=torch.long))
+    assert len(graphs) == 2
+
+
 def test_available_memory(monkeypatch):
     here = scaling.available_memory()
     assert 2 ** 20 < here < 2 ** 50

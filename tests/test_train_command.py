@@ -5,6 +5,7 @@ Processes only for real signals; the rest calls `main`.
 import json
 import math
 import os
+import pickle
 import re
 import shlex
 import shutil
@@ -837,7 +838,10 @@ def test_a_published_size_learns_its_tokenizer(run, corpus, tmp_path):
     assert (code, err) == (0, "")
     assert said.startswith(f"learning 4,096 tokens from {corpus}\n")
     words = load_tokenizer(out)
-    assert words.merges == data.learn_tokenizer(str(corpus), 4096).merges
+    own = data.learn_tokenizer(str(corpus), 4096)
+    assert words.merges == own.merges
+    sent = pickle.loads(pickle.dumps(own))           # to other processes
+    assert sent.encode("def add(x):") == words.encode("def add(x):")
     assert words.merges != Tokenizer.load(NANO).merges
     model = load_pretrained(out / "model")
     assert model.config.vocab_size == len(words) < 4096
