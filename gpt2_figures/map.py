@@ -25,13 +25,15 @@ PARTS = {
     "data": "the corpus, cut into batches of token windows",
     "training": "the loop that changes the weights",
     "scaling": "the same loop, faster and on many machines",
+    "full_size_run": "the whole model at its real size, trained and timed",
     "zero_shot": "tasks written as text, to measure the whole model",
     "inside": "what can be read, taken out and exchanged inside the model",
 }
 # Above the model: what is done with all of it, four boxes a row.
 AROUND = {"pretrained": "Checkpoint files", "generation": "Generation",
           "data": "Data", "training": "Training", "scaling": "Scaling",
-          "zero_shot": "Zero-shot", "inside": "Inside"}
+          "full_size_run": "Full-size run", "zero_shot": "Zero-shot",
+          "inside": "Inside"}
 # Two chapters put together what earlier chapters built.
 TOGETHER = {"block": {"block", "attention", "feed_forward", "conv1d"},
             "model": {"model", "embeddings", "block"}}

@@ -1,0 +1,111 @@
+"""Pictures of chapter 16: the full-size run."""
+from collections.abc import Mapping, Sequence
+
+from gpt2_figures.scaling import SHORT, _grid, _label
+from gpt2_figures.style import COLORS, LINE, Picture, canvas, picture, tint
+
+# A method of decoding keeps its colour and its mark.
+METHODS = {"ours": ("query", "o"), "ours, compiled": ("right", "D"),
+           "transformers, dynamic": ("key", "s"),
+           "transformers, static": ("attention", "^")}
+
+
+def loss(tokens: Sequence[float], minutes: Sequence[float],
+         losses: Sequence[float], uniform: float, frequent: float,
+         held_out: tuple[float, float, float]) -> Picture:
+    """Training loss against tokens and against time; the last evaluation.
+
+    uniform: ln V, what knowing nothing costs; frequent: the same of knowing
+    frequencies; held_out: tokens, minutes and loss of the evaluation.
+    """
+    fig, axes = canvas(height=3.1, columns=2, sharey=True)
+    million = [t / 1e6 for t in tokens]
+    for ax, xs, at, words in ((axes[0], million, held_out[0] / 1e6,
+                               "million tokens read"),
+                              (axes[1], minutes, held_out[1],
+                               "minutes in updates")):
+        for y in (uniform, frequent):
+            ax.axhline(y, color=COLORS["muted"], linewidth=LINE,
+                       linestyle=(0, (3, 2)))
+        ax.plot(xs, losses, color=COLORS["right"])
+        ax.plot(at, held_out[2], "D", color=COLORS["key"], markersize=7,
+                zorder=5)
+        ax.set(xlabel=words, xlim=(0, None))
+        _grid(ax)
+    top, low = uniform, min(*losses, held_out[2], frequent)
+    axes[0].set(ylabel="nats per token",
+                ylim=(low - 0.12 * (top - low), top + 0.18 * (top - low)))
+    middle = len(losses) // 2
+    for y, words in ((uniform, "knowing nothing"), (frequent,
+                                                    "frequencies alone")):
+        _label(axes[1], 0.98 * minutes[-1], y + 0.07 * (top - low), words,
+               "muted", ha="right")
+    _label(axes[0], million[middle], losses[middle] + 0.12 * (top - low),
+           "training", "right", ha="left")
+    _label(axes[1], held_out[1] * 0.95, held_out[2] - 0.01 * (top - low),
+           "held out", "key", ha="right")
+    return picture(fig, "Two curves of the training loss, against tokens read"
+                        " and against minutes: both fall from the line of a"
+                        " model that knows nothing towards that of one that"
+                        " knows only frequencies, fast at first; a diamond"
+                        " marks the loss on held-out text at the end.")
+
+
+def utilization(shares: Mapping[str, float | None], peak: str) -> Picture:
+    """MFU of each size; None: it was not measured. peak: the divisor."""
+    fig, ax = canvas(height=2.7)
+    for i, share in enumerate(shares.values()):
+        if share is None:
+            ax.text(i, 3, "not\nmeasured", ha="center", va="bottom",
+                    color=COLORS["muted"], fontsize=10.5)
+            continue
+        ax.bar(i, 100 * share, 0.55, color=COLORS["feed_forward"])
+        ax.text(i, 100 * share + 2, f"{share:.0%}", ha="center", va="bottom",
+                fontweight="semibold")
+    ax.axhline(100, color=COLORS["ink"], linewidth=LINE)
+    ax.text(-0.45, 102, peak, va="bottom", fontsize=10.5)
+    ax.set(ylim=(0, 118), ylabel="MFU, %", xlim=(-0.5, len(shares) - 0.5))
+    ax.set_xticks(range(len(shares)), [SHORT[name] for name in shares])
+    ax.tick_params(axis="x", length=0)
+    _grid(ax)
+    known = [f"{SHORT[n]} {s:.0%}" for n, s in shares.items() if s]
+    return picture(fig, "Bars of model FLOPs utilization by size, below the"
+                        f" line of {peak}: {', '.join(known)}.")
+
+
+def decoding(rows: Sequence[Mapping], batches: Sequence[int]) -> Picture:
+    """Tokens/s of each size and method, a panel for each batch size.
+
+    Of each row: size, batch, method, tokens_per_second and bound.
+    """
+    fig, axes = canvas(height=1.75 * len(batches) + 0.9, rows=len(batches),
+                       sharex=True)
+    sizes = list(SHORT)
+    for ax, batch in zip(axes, batches):
+        for row in rows:
+            if row["batch"] != batch or "tokens_per_second" not in row:
+                continue
+            y = len(sizes) - 1 - sizes.index(row["size"])
+            color, mark = METHODS[row["method"]]
+            ax.plot([row["bound"]] * 2, [y - 0.36, y + 0.36],
+                    color=COLORS["ink"], linewidth=LINE + 0.6)
+            ax.plot(row["tokens_per_second"], y, mark, color=COLORS[color],
+                    markersize=7, alpha=0.85, zorder=4)
+        for y in range(len(sizes)):
+            ax.axhspan(y - 0.4, y + 0.4, color=tint("line", 0.7), zorder=0)
+        ax.set(xscale="log", ylim=(-0.6, len(sizes) - 0.4))
+        ax.set_yticks(range(len(sizes)), [SHORT[s] for s in sizes[::-1]])
+        ax.tick_params(axis="y", length=0)
+        ax.set_title(f"{batch} text{'s' * (batch > 1)} at once",
+                     fontsize=11.5)
+    axes[-1].set_xlabel("tokens per second; the bar is the memory's bound")
+    used = {row["method"] for row in rows}
+    marks = [axes[0].plot([], [], mark, color=COLORS[color], label=name)[0]
+             for name, (color, mark) in METHODS.items() if name in used]
+    fig.legend(handles=marks, loc="outside upper center", ncols=2,
+               handletextpad=0.2, columnspacing=1.2)
+    return picture(fig, "Decoding speed of four sizes on a logarithmic scale,"
+                        " one panel for each number of texts at once. Each"
+                        " size has marks for our package and transformers,"
+                        " and a bar for the most that the memory's bandwidth"
+                        " allows.")
