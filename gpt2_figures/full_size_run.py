@@ -3,6 +3,7 @@ from collections.abc import Mapping, Sequence
 
 from gpt2_figures.scaling import SHORT, _grid, _label
 from gpt2_figures.style import COLORS, LINE, Picture, canvas, picture, tint
+from gpt2_figures.training import _smooth
 
 # A method of decoding keeps its colour and its mark.
 METHODS = {"ours": ("query", "o"), "ours, compiled": ("right", "D"),
@@ -19,7 +20,7 @@ def loss(tokens: Sequence[float], minutes: Sequence[float],
     frequencies; held_out: tokens, minutes and loss of the evaluation.
     """
     fig, axes = canvas(height=3.1, columns=2, sharey=True)
-    million = [t / 1e6 for t in tokens]
+    million, smooth = [t / 1e6 for t in tokens], _smooth(losses)
     for ax, xs, at, words in ((axes[0], million, held_out[0] / 1e6,
                                "million tokens read"),
                               (axes[1], minutes, held_out[1],
@@ -27,23 +28,25 @@ def loss(tokens: Sequence[float], minutes: Sequence[float],
         for y in (uniform, frequent):
             ax.axhline(y, color=COLORS["muted"], linewidth=LINE,
                        linestyle=(0, (3, 2)))
-        ax.plot(xs, losses, color=COLORS["right"])
+        ax.plot(xs, losses, color=tint("right", 0.6), linewidth=0.8)
+        ax.plot(xs, smooth, color=COLORS["right"])
         ax.plot(at, held_out[2], "D", color=COLORS["key"], markersize=7,
                 zorder=5)
-        ax.set(xlabel=words, xlim=(0, None))
+        ax.set(xlabel=words, xlim=(0, 1.04 * at))
         _grid(ax)
-    top, low = uniform, min(*losses, held_out[2], frequent)
+    height = uniform - min(*smooth, held_out[2], frequent)
     axes[0].set(ylabel="nats per token",
-                ylim=(low - 0.12 * (top - low), top + 0.18 * (top - low)))
-    middle = len(losses) // 2
-    for y, words in ((uniform, "knowing nothing"), (frequent,
-                                                    "frequencies alone")):
-        _label(axes[1], 0.98 * minutes[-1], y + 0.07 * (top - low), words,
-               "muted", ha="right")
-    _label(axes[0], million[middle], losses[middle] + 0.12 * (top - low),
-           "training", "right", ha="left")
-    _label(axes[1], held_out[1] * 0.95, held_out[2] - 0.01 * (top - low),
-           "held out", "key", ha="right")
+                ylim=(uniform - 1.3 * height, uniform + 0.18 * height))
+    for y, words, color in (
+            (uniform + 0.07 * height, "knowing nothing", "muted"),
+            (frequent + 0.3 * height, "knowing frequencies", "muted"),
+            (held_out[2] - 0.13 * height, "held out", "key")):
+        _label(axes[1], held_out[1], y, words, color, ha="right")
+    axes[1].annotate("", (0.8 * held_out[1], frequent),
+                     (0.8 * held_out[1], frequent + 0.26 * height),
+                     arrowprops=dict(arrowstyle="-", color=COLORS["muted"]))
+    _label(axes[0], 0.12 * million[-1], uniform - 0.35 * height, "training",
+           "right", ha="left")
     return picture(fig, "Two curves of the training loss, against tokens read"
                         " and against minutes: both fall from the line of a"
                         " model that knows nothing towards that of one that"
