@@ -214,7 +214,7 @@ def test_presets(run, corpus, tmp_path, monkeypatch, preset):
     monkeypatch.setitem(PRESETS, preset, {**TINY, "n_inner": 48})
     with pytest.raises(Enough):
         run("train", "--preset", preset, "--data", corpus, "--workers", 1,
-            "--out", tmp_path / "run")
+            "--tokenizer", NANO, "--out", tmp_path / "run")
     (model, config), = seen
     wanted = training.TrainingConfig.from_preset(preset, length=64)
     assert config == wanted          # but for the length: the model's limit
