@@ -32,42 +32,19 @@ def settings(**changes):
         **changes})
 
 
-def tokenizer():
-    from gpt2.tokenizer import Tokenizer, bytes_to_unicode
-    vocab = {c: i for i, c in enumerate(bytes_to_unicode().values())}
-    return Tokenizer({**vocab, "<|endoftext|>": 256}, [],
-                     special_tokens=("<|endoftext|>",))
-
-
-class Text:
-    def __init__(self, seed, n):
-        import torch
-        generator = torch.Generator().manual_seed(seed)
-        self.ids = torch.randint(64, (n,), generator=generator)
-        self.fingerprint = f"{n} ids, seed {seed}"
-
-    def __len__(self):
-        return len(self.ids)
-
-    def window(self, start, length):
-        return self.ids[start:start + length]
-
-
 def run(engine, dtype="float32", directory=None, **changes):
     """Train; what came of it, as numbers that JSON keeps exactly."""
     import torch
 
-    from gpt2.config import GPT2Config
     from gpt2.data import Batches
-    from gpt2.model import GPT2
     from gpt2.training import Run, train
+    from toys import Text, byte_tokenizer
     torch.manual_seed(0)
-    model = GPT2(GPT2Config(
-        vocab_size=257, n_positions=32, n_embd=32, n_layer=2, n_head=4,
-        bos_token_id=256, eos_token_id=256)).to(getattr(torch, dtype))
-    batches = Batches(Text(1, 3000), 8, 32, rank=engine.rank,
+    model = model_of().to(getattr(torch, dtype))
+    batches = Batches(Text(), 8, 32, rank=engine.rank,
                       world=engine.world)
-    where = Run(directory, tokenizer(), Text(2, 300)) if directory else Run()
+    where = (Run(directory, byte_tokenizer(), Text(2, 300)) if directory
+             else Run())
     rows = train(model, batches, settings(**changes), engine, where)
     whole = engine.whole_model()
     found = {key: [row[key] for row in rows if key in row] for key in
@@ -139,9 +116,8 @@ def work(out):
 def model_of():
     from gpt2.config import GPT2Config
     from gpt2.model import GPT2
-    return GPT2(GPT2Config(vocab_size=257, n_positions=32, n_embd=32,
-                           n_layer=2, n_head=4, bos_token_id=256,
-                           eos_token_id=256))
+    from toys import TINY
+    return GPT2(GPT2Config(**TINY))
 
 
 # ----------------------------------------------------------------- the parent

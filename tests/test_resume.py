@@ -30,27 +30,17 @@ def run(directory, slow):
     from gpt2.data import Batches
     from gpt2.model import GPT2
     from gpt2.pretrained import CheckpointError
+    from toys import TINY, Text
     config = training.TrainingConfig(
         steps=STEPS, batch_size=6, micro_batch=2, length=32, warmup=5,
         learning_rate=3e-3, dropout=0.1, save_every=SAVE,
         eval_every=EVALUATE, eval_windows=3, sample_every=30, keep=2)
-    model_config = GPT2Config(vocab_size=257, n_positions=32, n_embd=32,
-                              n_layer=2, n_head=4, bos_token_id=256,
-                              eos_token_id=256)
 
-    class Text:
-        def __init__(self, seed, n):
-            generator = torch.Generator().manual_seed(seed)
-            self.ids = torch.randint(64, (n,), generator=generator)
-            self.fingerprint = f"{n} ids, seed {seed}"
-
-        def __len__(self):
-            return len(self.ids)
-
+    class SlowText(Text):
         def window(self, start, length):
             if slow == "evaluate" and len(self) == 500:
                 time.sleep(0.1)
-            return self.ids[start:start + length]
+            return super().window(start, length)
 
     class Slow(training.Engine):
         def backward(self, ids, share, last):
@@ -62,8 +52,8 @@ def run(directory, slow):
     torch.manual_seed(0)
     try:
         training.train(
-            GPT2(model_config), Batches(Text(1, 3000), 6, 32), config,
-            Slow(), training.Run(directory, TOKENIZER, Text(2, 500)))
+            GPT2(GPT2Config(**TINY)), Batches(Text(), 6, 32), config,
+            Slow(), training.Run(directory, TOKENIZER, SlowText(2, 500)))
     except training.Interrupted as error:
         print(error, file=sys.stderr)
         return error.code
@@ -97,11 +87,9 @@ def nursery():
     import torch
 
     import gpt2.training                                 # noqa: F401
-    from gpt2.tokenizer import Tokenizer, bytes_to_unicode
+    from toys import byte_tokenizer
     torch.set_num_threads(1)
-    vocab = {c: i for i, c in enumerate(bytes_to_unicode().values())}
-    TOKENIZER = Tokenizer({**vocab, "<|endoftext|>": 256}, [],
-                          special_tokens=("<|endoftext|>",))
+    TOKENIZER = byte_tokenizer()
     for line in sys.stdin:
         order = json.loads(line)
         if "wait" in order:

@@ -20,37 +20,18 @@ from gpt2.scaling import (IGNORED, FastEngine, FastGPT2, LiveBytes, Speed,
                           bytes_needed, choose_engine, find_micro_batch, fits,
                           is_lost, ladder, linear_cross_entropy, run_cost,
                           step_bytes, step_work)
-from gpt2.tokenizer import Tokenizer, bytes_to_unicode
 from gpt2.training import Engine, Run, TrainingConfig, accumulate, train
+from toys import TINY, Text, byte_tokenizer
 
-TINY = dict(vocab_size=257, n_positions=32, n_embd=32, n_layer=2, n_head=4,
-            bos_token_id=256, eos_token_id=256)
 NUMBERS = TrainingConfig(steps=8, batch_size=6, micro_batch=2, length=32,
                          warmup=2, learning_rate=3e-3, save_every=4)
 SPEEDS = [Speed(), Speed(loss_rows=0), Speed(loss_rows=7, pad_to=1),
           Speed(checkpoint=True)]
 
 
-class Text:
-    """Something to learn, under the interface of Tokens."""
-    fingerprint = "robots"
-
-    def __init__(self, n=3000):
-        generator = torch.Generator().manual_seed(1)
-        self.ids = torch.randint(64, (n,), generator=generator)
-
-    def __len__(self):
-        return len(self.ids)
-
-    def window(self, start, length):
-        return self.ids[start:start + length]
-
-
 @pytest.fixture(scope="module")
 def tokenizer():
-    vocab = {c: i for i, c in enumerate(bytes_to_unicode().values())}
-    return Tokenizer({**vocab, "<|endoftext|>": 256}, [],
-                     special_tokens=("<|endoftext|>",))
+    return byte_tokenizer()
 
 
 def tiny(dtype=torch.float32, **changes):
