@@ -158,7 +158,8 @@ def record_env(args, scale):
            "peak": measured_peak(args.device, precision,
                                  seconds=0.3 if args.tiny else 3),
            "data_sheet_peak": sheet[0] if cuda and sheet else None,
-           "bandwidth": measured_bandwidth(args.device),
+           "bandwidth": measured_bandwidth(args.device,
+                                           10 if args.tiny else 200),
            "memory": (torch.cuda.get_device_properties(args.device)
                       .total_memory if cuda else
                       os.sysconf("SC_PHYS_PAGES")
