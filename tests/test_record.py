@@ -70,6 +70,16 @@ def test_every_part_leaves_its_files(folder):
             ] == PARTS
 
 
+def test_the_best_that_was_seen_stays(folder, record, tmp_path):
+    env = json.loads((folder / "out" / "env.json").read_text())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "env.json").write_text(json.dumps(
+        {**env, "peak": 1e18, "bandwidth": 1.0}))
+    call(record, "env", tmp_path)
+    again = json.loads((tmp_path / "out" / "env.json").read_text())
+    assert again["peak"] == 1e18 and again["bandwidth"] > 1e6
+
+
 def test_ladder(folder):
     found = rows(folder, "ladder")
     assert [row["name"] for row in found][:2] == ["plain", "+ fused AdamW"]
@@ -256,6 +266,7 @@ def test_a_record_is_whole(path):
     env = json.loads((path / "env.json").read_text("utf-8"))
     assert env["rehearsal"] is False and env["peak"] > 1e9
     assert path.name.startswith("cpu-") == (env["kind"] == "cpu")
+    assert env["kind"] == "cuda" or env["threads"] == 1
     for name in FILES:
         text = (path / name).read_text("utf-8")
         assert "/tmp/" not in text and str(ROOT) not in text, name
