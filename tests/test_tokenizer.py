@@ -161,11 +161,12 @@ def test_every_character(nano, others):
     assert wrong == []
 
 
-def test_every_file_of_the_standard_library(nano, others):
-    """30 MB of real text; its tests (tiktoken only) are hostile on purpose."""
+def test_files_of_the_standard_library(nano, others):
+    """Each second file, 15 MB of real text; the library's own tests (tiktoken
+    only) are hostile on purpose."""
     library = Path(sysconfig.get_path("stdlib"))
     files = [path for path in sorted(library.rglob("*.py"))
-             if not {"site-packages", "dist-packages"} & set(path.parts)]
+             if not {"site-packages", "dist-packages"} & set(path.parts)][::2]
     assert len(files) > 500
     for start in range(0, len(files), 100):
         group, texts = files[start:start + 100], []
@@ -406,7 +407,7 @@ def test_learns_as_tokenizers_on_hostile_text():
 
 
 def test_learns_as_tokenizers_on_the_standard_library(freeze):
-    texts = list(freeze.read(freeze.sources()))
+    texts = list(freeze.read(freeze.sources()))[::2]
     start = time.process_time()
     ours = assert_learns_the_same(texts, 8192)
     assert time.process_time() - start < 120
