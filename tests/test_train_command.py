@@ -395,8 +395,10 @@ def test_the_device_is_part_of_the_command(run, corpus, tmp_path,
     ("warmup", 3), ("dropout", 0.0), ("precision", "bfloat16"),
     ("deterministic", True), ("seed", 1)])
 @pytest.mark.parametrize("which", ["half", "whole"])
-def test_other_mathematics_is_refused(run, request, which, name, value):
+def test_other_mathematics_is_refused(run, request, capsys, which, name,
+                                      value):
     out = request.getfixturevalue(which)
+    capsys.readouterr()              # the run's own lines, if it was made now
     before = contents(out)
     code, said, err = run("train", "--resume", "--out", out,
                           *as_options(**{name: value}))
