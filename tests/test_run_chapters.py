@@ -1,7 +1,10 @@
 """tools/run_chapters.py on notebooks of a few cells."""
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from notebooks import code, text, write
@@ -87,3 +90,74 @@ def test_names_of_chapters(root):
     for word in ("99", "no_such", "no_such.ipynb"):
         status, output = run(root, word)
         assert status == 1 and f"no chapter {word}" in output
+
+
+# A cell that writes down which process runs it, and says when it does.
+NOTE = """import os, pathlib
+pathlib.Path("{0}.pid.new").write_text(str(os.getpid()))
+pathlib.Path("{0}.pid.new").rename("{0}.pid")"""
+LEFT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import run_chapters
+run_chapters.SECONDS = 2
+for path in map(Path, sys.argv[2:]):
+    print(run_chapters.refresh(path)[1].splitlines()[0])
+input()
+"""
+
+
+def noted(path, *cells):
+    """A notebook whose kernel leaves its number in STEM.pid."""
+    return write(path, code("note", NOTE.format(path.stem)), *cells)
+
+
+def alive(path):
+    try:
+        os.kill(int(path.with_suffix(".pid").read_text()), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_no_kernel_is_left(root, tmp_path):
+    """Asked while run_chapters still lives: a kernel ends with its parent."""
+    paths = [
+        noted(tmp_path / "01_good.ipynb"),
+        noted(tmp_path / "02_bad.ipynb", code("breaks", "1 / 0")),
+        noted(tmp_path / "03_slow.ipynb", code("sleeps", "import time\n"
+                                               "time.sleep(60)")),
+        noted(tmp_path / "04_dead.ipynb", code("dies", "os._exit(3)"))]
+    with subprocess.Popen(
+            [sys.executable, "-c", LEFT, root / "tools", *paths], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL) as running:
+        lines = [running.stdout.readline() for _ in paths]
+        left = [path.stem for path in paths if alive(path)]
+        running.communicate("\n", timeout=30)
+    for line, word in zip(lines, ("changed", "ZeroDivisionError", "Timeout",
+                                  "DeadKernelError")):
+        assert word in line
+    assert not left
+
+
+def test_interrupted(root, tmp_path):
+    """Ctrl-C ends what runs and begins nothing else."""
+    sleeps = code("sleeps", "import time\ntime.sleep(60)")
+    paths = [noted(tmp_path / f"{n:02d}_slow.ipynb", sleeps)
+             for n in (1, 2, 3)]
+    before = [path.read_bytes() for path in paths]
+    with subprocess.Popen(
+            [sys.executable, root / "tools/run_chapters.py", "-j", "2",
+             *paths], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True) as running:
+        while not all(p.with_suffix(".pid").exists() for p in paths[:2]):
+            assert running.poll() is None
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        said, error = running.communicate(timeout=30)
+    assert running.returncode == 130 and said == "" and error == "", error
+    assert not any(map(alive, paths[:2]))
+    assert not paths[2].with_suffix(".pid").exists()
+    assert [path.read_bytes() for path in paths] == before

@@ -5,19 +5,22 @@
 
 A chapter is written only if every cell ran. What stays: sources, outputs,
 counts 1..n, `tags`. What goes: other cell metadata, timings, widget state,
-language versions.
+language versions. A chapter's kernel ends with it, however it ended; Ctrl-C ends all.
 """
 import argparse
+import asyncio
 import os
 import re
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import KernelManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -29,9 +32,11 @@ ENVIRONMENT = {
     "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
+SECONDS = 900      # a cell may take so long
+RUNNING = set()    # the managers of the kernels that are at work
 
 
-class Kernel(KernelManager):
+class Kernel(AsyncKernelManager):
     """The interpreter that runs this file, whatever kernels are installed."""
 
     @property
@@ -54,19 +59,24 @@ def execute(path):
         raise Failed(f"{path.name}: not a notebook: {error}")
     manager = Kernel(kernel_name="python3")
     client = NotebookClient(
-        notebook, km=manager, record_timing=False, timeout=900,
+        notebook, km=manager, record_timing=False, timeout=SECONDS,
+        shutdown_kernel="immediate",
         resources={"metadata": {"path": str(path.parent)}})
     at = ["before the first cell"]
     client.on_cell_start = lambda cell, cell_index: at.__setitem__(
         0, f"cell {cell_index + 1} ({cell.get('id', 'no id')})")
+    RUNNING.add(manager)
     try:
-        client.execute(env={**os.environ, **ENVIRONMENT})
+        # cleanup_kc: else a client leaves the kernel of a given manager alive
+        client.execute(cleanup_kc=True, env={**os.environ, **ENVIRONMENT})
     except CellExecutionError as error:
         trace = re.sub(r"\x1b\[[0-9;]*m", "", error.traceback).rstrip()
         raise Failed(f"{path.name}, {at[0]}: {error.ename}: {error.evalue}"
                      f"\n{trace}")
     except Exception as error:
         raise Failed(f"{path.name}, {at[0]}: {type(error).__name__}: {error}")
+    finally:
+        RUNNING.discard(manager)
     return clean(notebook)
 
 
@@ -154,12 +164,25 @@ def main():
     parser.add_argument("-j", "--jobs", type=int, default=1)
     args = parser.parse_args()
     paths = [find(word) for word in args.chapters] or all_chapters()
-    failed = False
-    with ThreadPoolExecutor(args.jobs) as pool:
+    failed, pool = False, ThreadPoolExecutor(args.jobs)
+    try:
         for ok, line in pool.map(refresh, paths):
             failed |= not ok
             print(line, flush=True)
+    except KeyboardInterrupt:
+        stop(pool)
+        sys.exit(130)
     sys.exit(failed)
+
+
+def stop(pool):
+    """Begin no other chapter, and end those that run."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    while RUNNING:
+        for manager in list(RUNNING):
+            with suppress(RuntimeError):    # not yet started, or gone
+                asyncio.run(manager.signal_kernel(signal.SIGKILL))
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":
