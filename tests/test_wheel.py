@@ -1,15 +1,22 @@
-"""The wheel: built, installed beside what it requires alone, and run."""
+"""The wheel: built, installed beside what it requires alone, and run.
+
+And what it requires: each lower bound was tried. With the network, and with
+the torch that is installed: pytest -m online tests/test_wheel.py
+"""
 import importlib.metadata as metadata
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 ABSENT = ["transformers", "tokenizers", "tiktoken", "matplotlib"]
 RUN = f"""
@@ -176,3 +183,114 @@ print(seconds, *heavy)
     assert all(len(result) == 1 for result in results), results[0][1:]
     # Measured: about 0.03 s. The bound leaves room for a busy machine.
     assert min(float(result[0]) for result in results) < 0.5
+
+
+# --- the lowest versions that pyproject.toml allows -----------------------
+
+# One command of each kind; each says how it ended.
+COMMANDS = """
+import importlib.metadata as metadata
+import sys
+from gpt2.__main__ import main
+
+BOUNDS, TOKENIZER = {}, {!r}
+for name, version in BOUNDS.items():
+    assert metadata.version(name) == version, (name, metadata.version(name))
+for line in (
+        "--version", "--help", "info gpt2", "info --nonsense", "train --help",
+        "train --data corpus --out out --max-steps 2 --batch-size 2"
+        " --length 16 --workers 1 --tokenizer " + TOKENIZER,
+        "tokenize --model out/model --ids return",
+        "sample --model out/model --prompt return --max-new-tokens 3",
+        "evaluate --model out/model --data out/data --windows 2 --headers 2"
+        " --workers 1", "info some/name"):
+    print("#", line.split()[0], flush=True)
+    print("=", main(line.split()), flush=True)
+"""
+
+
+def bounds(root):
+    """What the package alone requires: {name: the lowest version}."""
+    facts = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    found = {}
+    for line in facts["project"]["dependencies"]:
+        requirement = Requirement(line)
+        (bound,) = requirement.specifier
+        assert bound.operator == ">=", line
+        found[requirement.name] = bound.version
+    return found
+
+
+def test_bounds(root):
+    """Each requirement has one; what is installed and pinned is above it."""
+    pins = dict(line.split("==") for line in
+                (root / "requirements.txt").read_text("utf-8").splitlines()
+                if re.match(r"\w", line))
+    found = bounds(root)
+    assert [*found] == ["torch", "regex", "safetensors", "numpy",
+                        "huggingface_hub", "tqdm", "typer"]
+    for name, bound in found.items():
+        assert Version(bound) <= Version(metadata.version(name)), name
+        assert Version(bound) <= Version(pins[name]), name
+
+
+def test_old_typer(root, monkeypatch, capsys):
+    """Below 0.16 it may take every option for --version, and exit with 0."""
+    import typer
+    from gpt2 import __main__ as command_line
+    lowest = bounds(root)["typer"]
+    for version in "0.12.5", "0.9", "0.15.4":
+        monkeypatch.setattr(typer, "__version__", version)
+        for words in ["info", "gpt2"], ["--version"], []:
+            assert command_line.main(words) == 2
+            said, error = capsys.readouterr()
+            assert said == "" and error.count("\n") == 1
+            assert f"typer {version} " in error
+            assert f"typer>={lowest}" in error
+    for version in lowest, f"{lowest}.0", "0.29.2", "0.100.0rc1", "1.0":
+        monkeypatch.setattr(typer, "__version__", version)
+        assert command_line.main(["info", "gpt2"]) == 0
+
+
+@pytest.mark.online
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason=(
+    "the lowest versions have wheels for Python 3.11 alone"))
+def test_lowest_versions(root, tmp_path):
+    lowest = {name: bound for name, bound in bounds(root).items()
+              if name != "torch"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--retries", "1",
+         "--disable-pip-version-check", "--only-binary=:all:",
+         "--target", tmp_path / "lowest",
+         *(f"{name}=={bound}" for name, bound in lowest.items())],
+        capture_output=True, text=True, encoding="utf-8")
+    if "connection broken" in done.stderr:
+        pytest.skip("no registry of packages can be reached")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "corpus").mkdir()
+    for n in range(60):
+        (tmp_path / f"corpus/m{n}.py").write_text("".join(
+            f"def add_{n}_{i}(first, second):\n    total = first * {n + i}\n"
+            "    return total + second\n\n\n" for i in range(8)), "utf-8")
+    installed = {name: metadata_version(tmp_path / "lowest", name)
+                 for name in lowest}
+    paths = [str(tmp_path / "lowest"), os.environ.get("PYTHONPATH", "")]
+    script = COMMANDS.format(installed, str(root / "checkpoints/nano"))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True,
+        text=True, encoding="utf-8", env=os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, paths))})
+    ends = re.findall(r"^= (\w+)$", done.stdout, re.M)
+    assert ends == ["0", "0", "0", "2", "0", "0", "0", "0", "0", "2"], (
+        done.stdout + done.stderr)
+    for words in ("Usage: python -m gpt2 train", "--max-steps N",
+                  "124,439,808", "held-out text: ", "3-gram"):
+        assert words in done.stdout
+    assert "No such option" in done.stderr
+    assert "the hub was not reached" in done.stderr
+
+
+def metadata_version(folder, name):
+    """The version that was installed there, as its metadata spell it."""
+    (found,) = metadata.distributions(name=name, path=[str(folder)])
+    return found.version
