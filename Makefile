@@ -1,9 +1,11 @@
-# make book    render the book into _build/html
-# make test    drift check, every chapter re-executed and compared, then tests/
-# make run     tangle, then re-execute chapters in place (CHAPTER=06: one)
-# make tangle  chapters/ → gpt2/
-# make lab     open the chapters in Jupyter
-# make clean   remove what make made (also .venv)
+# make book         render the book into _build/html
+# make test         drift check, every chapter re-executed and compared, tests/
+# make portability  the chapters as on other machines, CHAPTER=06: one; then the
+#                   lowest versions of what the package needs, if there is net
+# make run          tangle, then re-execute chapters in place, CHAPTER=06: one
+# make tangle       chapters/ → gpt2/
+# make lab          open the chapters in Jupyter
+# make clean        remove what make made (also .venv)
 #
 # The first call sets up .venv from requirements.txt. Afterwards nothing needs
 # the network. PYTHON=/path/to/python3.11 chooses another interpreter.
@@ -23,7 +25,7 @@ ifneq ($(shell $(PY) -c "" 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
 $(shell rm -f $(STAMP))
 endif
 
-.PHONY: book test run tangle lab clean setup
+.PHONY: book test portability run tangle lab clean setup
 .DEFAULT_GOAL := book
 
 setup: $(STAMP)
@@ -32,12 +34,13 @@ setup: $(STAMP)
 # last line writes the stamp. An out-of-date environment is updated in place.
 $(STAMP): requirements.txt pyproject.toml
 	@python="$(PYTHON)"; \
-	for p in $${python:-python3.11 python3 python3.12 python3.13 python}; do \
-	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	for p in $${python:-python3.11 python3 python3.12 python3.13 python3.14 \
+	    python}; do \
+	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' 2>/dev/null; \
 	  then python=$$p; break; else python=; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "This book needs Python 3.11 or newer (PYTHON=/path/to/python3.11)." >&2; \
+	  echo "This book needs Python 3.11.5 or newer (PYTHON=/path/to/python3.11)." >&2; \
 	  exit 1; \
 	fi; \
 	if [ -f $(STAMP) ]; then clear=; else clear=--clear; fi; \
@@ -61,6 +64,11 @@ book: $(STAMP)
 test: $(STAMP)
 	@$(OFFLINE) $(PY) tools/tangle.py --check
 	@$(OFFLINE) $(PY) -m pytest -n 2
+
+# The second part is run even if the first one is red.
+portability: $(STAMP)
+	@$(PY) tools/portability.py $(CHAPTER); status=$$?; \
+	$(OFFLINE) $(PY) -m pytest -q -rs -m online tests/test_wheel.py && exit $$status
 
 # Export first: a chapter runs with the modules as the chapters define them now.
 run: tangle
