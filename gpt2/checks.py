@@ -2,6 +2,7 @@
 """02 · How this book checks itself."""
 
 # %% chapters/02_checks.ipynb#imports
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -93,8 +94,9 @@ def require_close(what: str, ours: Tensor, theirs: Tensor,
                              f" is {tuple(theirs.shape)}")
     if not (torch.isfinite(ours).all() and torch.isfinite(theirs).all()):
         raise AssertionError(f"{what}: values that are not finite")
-    error = (ours.double() - theirs.double()).abs()
-    bound = tol * max(floor, theirs.double().abs().max().item())
+    ours, theirs = ours.cpu().double(), theirs.cpu().double()
+    error = (ours - theirs).abs()
+    bound = tol * max(floor, theirs.abs().max().item())
     if error.max() > bound:
         at = tuple(int(i) for i in
                    torch.unravel_index(error.argmax(), error.shape))
@@ -106,10 +108,13 @@ def require_close(what: str, ours: Tensor, theirs: Tensor,
 def require_telling(what: str, theirs: Tensor, tol: float) -> None:
     """Raise AssertionError where this tolerance could not show a mistake.
 
-    That is: where zeros would pass for theirs, or where one enormous entry
-    (the -1e10 of a masked score, say) loosens the bound for all the others.
+    That is: where zeros would pass for theirs, where one enormous entry
+    (the -1e10 of a masked score, say) loosens the bound for all the others,
+    or where a NaN makes every comparison false.
     """
-    largest = theirs.double().abs().max().item()
+    largest = theirs.cpu().double().abs().max().item()
+    if largest != largest:
+        raise AssertionError(f"{what}: theirs has entries that are NaN")
     if 0 < largest <= tol:
         raise AssertionError(f"{what}: theirs is at most {largest:.3g}, so"
                              f" zeros would pass at {tol:g}. Lower tol.")
@@ -143,6 +148,16 @@ def check(what: str, ours: Tensor, theirs: Tensor, tol: float | None = None,
     zero = "" if theirs.any() else ", all zero"
     print(f"✓ {what}: equal to {against} ({kind}, within {tol:g}{zero})")
 
+# %% chapters/02_checks.ipynb#require-transformers
+def require_transformers(version: str) -> None:
+    """ImportError below 5.8, whose fused attention ignores options such as
+    `scale_attn_by_inverse_layer_idx`."""
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < (5, 8):
+        raise ImportError(f"transformers is {version}; this book compares"
+                          " with 5.8 or newer, since older ones ignore some"
+                          " options of a config. Update it: pip install -U"
+                          " transformers")
+
 # %% chapters/02_checks.ipynb#reference-config
 def reference_config(config, attention: str = "sdpa"):
     """The same configuration as a `transformers.GPT2Config`.
@@ -150,9 +165,11 @@ def reference_config(config, attention: str = "sdpa"):
     config: this book's GPT2Config, chapter 01. attention: "sdpa" (fused) or
     "eager" (formula by formula; returns the attention maps).
     """
-    from transformers import GPT2Config as HFConfig
-    theirs = HFConfig(**{name: value for name, value in vars(config).items()
-                         if name != "extra"})
+    import transformers
+    require_transformers(transformers.__version__)
+    theirs = transformers.GPT2Config(**{
+        name: value for name, value in vars(config).items()
+        if name not in ("extra", "generation")})
     theirs._attn_implementation = attention
     return theirs
 
@@ -342,8 +359,7 @@ def check_causal(model: nn.Module, ids: Tensor) -> None:
     """Assert that changing token t changes no logit before t, bit for bit.
 
     ids: (B, T), T >= 2, or hidden states (B, T, C) for a part of a model.
-    Every t is tried, in eval mode. Asserts too that the logits at t do
-    change: a model that ignores its input would pass otherwise.
+    Every t is tried, in eval mode. The logits at t must change, to numbers.
     """
     T = ids.shape[1]
     with evaluating(model):
@@ -354,11 +370,13 @@ def check_causal(model: nn.Module, ids: Tensor) -> None:
         if not torch.equal(result_of(model(ids)), before):
             raise AssertionError("one input, two results: random, or NaN")
         for t in range(T):
-            moved = result_of(model(changed_at(ids, t))) != before
+            after = result_of(model(changed_at(ids, t)))
+            moved = after != before
             if moved[:, :t].any():
                 raise AssertionError(f"token {t} changes an earlier logit")
-            if not moved[:, t].flatten(1).any(1).all():
-                raise AssertionError(f"token {t} does not change its logits")
+            if after.isnan().any() or not moved[:, t].flatten(1).any(1).all():
+                raise AssertionError(f"token {t} does not change its logits,"
+                                     " or some of them to NaN")
     print(f"✓ causal: {T} tokens changed one by one, no earlier logit moved")
 
 # %% chapters/02_checks.ipynb#gradients-of
@@ -409,6 +427,7 @@ __all__ = [
     "require_close",
     "require_telling",
     "check",
+    "require_transformers",
     "reference_config",
     "perturb",
     "sharpen_attention",

@@ -3,7 +3,10 @@
 
 # %% chapters/01_config.ipynb#imports
 import json
+import math
+import operator
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin
@@ -87,30 +90,64 @@ def check_values(config: GPT2Fields) -> None:
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"{name} is {getattr(config, name)}; a dropout"
                              " rate lies between 0 and 1.")
-    if not config.layer_norm_epsilon > 0 or not config.initializer_range >= 0:
-        raise ValueError("layer_norm_epsilon must be above 0 and"
-                         " initializer_range at least 0.")
+    if not (0 < config.layer_norm_epsilon < math.inf
+            and 0 <= config.initializer_range < math.inf):
+        raise ValueError("layer_norm_epsilon must be above 0,"
+                         " initializer_range at least 0, both finite.")
     if config.add_cross_attention:
         raise ValueError("add_cross_attention=True asks for an encoder;"
                          " GPT-2 is a decoder alone. Leave it False.")
 
+# %% chapters/01_config.ipynb#check-carried
+def check_carried(config: GPT2Fields) -> None:
+    """Raise TypeError or ValueError for a wrong `extra` or `generation`."""
+    for name in ("extra", "generation"):
+        if not isinstance(getattr(config, name), dict):
+            raise TypeError(f"{name} is {getattr(config, name)!r}; it must"
+                            " be dict.")
+    for f in fields(GPT2Fields):
+        if f.name in config.extra:
+            raise ValueError(f"extra holds {f.name!r}, which is a field.")
+        value = config.generation.get(f.name)
+        if f.name.endswith("_token_id") and not _fits(value, f.type):
+            raise TypeError(f"generation's {f.name} is {value!r}; it must be"
+                            f" {f.type}.")
+    if "model_type" in config.extra:
+        raise ValueError("extra holds 'model_type', which is always 'gpt2'.")
+
+# %% chapters/01_config.ipynb#plain
+def plain(value):
+    """A number, or the numbers of a list, as Python's own int and float.
+
+    bool stays bool, and everything else as it is.
+    """
+    if isinstance(value, list):
+        return [item if isinstance(item, list) else plain(item)
+                for item in value]
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return operator.index(value)
+    return float(value) if isinstance(value, Real) else value
+
 # %% chapters/01_config.ipynb#gpt2-config
 @dataclass(frozen=True)
 class GPT2Config(GPT2Fields):
-    """A checked GPT-2 configuration.
+    """A checked GPT-2 configuration; configs with equal fields are equal.
 
     Raises TypeError or ValueError, naming the field, when a value is wrong.
-    `extra` keeps keys of a config.json that are not GPT-2's (`n_ctx`, ...).
+    `extra`: keys of a config.json that are not GPT-2's (`n_ctx`, ...).
+    `generation`: what generation_config.json says; {} without one.
     """
     extra: dict = field(default_factory=dict, repr=False)
+    generation: dict = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
+        for f in fields(GPT2Fields):
+            object.__setattr__(self, f.name, plain(getattr(self, f.name)))
         check_types(self)
         check_values(self)
-        if not isinstance(self.extra, dict):
-            raise TypeError(f"extra is {self.extra!r}; it must be dict.")
-        for name in {"model_type", *vars(self)} & {*self.extra}:
-            raise ValueError(f"extra holds {name!r}, which is a field.")
+        check_carried(self)
 
     @property
     def head_dim(self) -> int:
@@ -170,6 +207,30 @@ def config_to_dict(config: GPT2Config) -> dict:
              if f.type is float}
     return {"model_type": "gpt2", **ours, **config.extra}
 
+# %% chapters/01_config.ipynb#read-object
+def _no_twins(pairs: list[tuple]) -> dict:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        twin = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twin!r} stands twice")
+    return data
+
+
+def read_object(path: Path) -> dict:
+    """The object in a JSON file in UTF-8, with or without a byte order mark.
+
+    ValueError, naming the file, for anything else; OSError without a file.
+    """
+    try:
+        data = json.loads(path.read_bytes().decode("utf-8-sig"),
+                          object_pairs_hook=_no_twins)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return data
+
 # %% chapters/01_config.ipynb#load-and-save
 def _config_file(path: str | Path) -> Path:
     path = Path(path)
@@ -179,16 +240,10 @@ def _config_file(path: str | Path) -> Path:
 def load_config(path: str | Path) -> GPT2Config:
     """Read a config.json, or the directory that holds one.
 
-    Raises FileNotFoundError; ValueError for what is not a GPT-2 config.
+    Raises FileNotFoundError; TypeError or ValueError for what is not a
+    GPT-2 config.
     """
-    path = _config_file(path)
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path} holds no JSON object.")
-    return config_from_dict(data)
+    return config_from_dict(read_object(_config_file(path)))
 
 
 def save_config(config: GPT2Config, path: str | Path) -> None:
@@ -258,11 +313,14 @@ __all__ = [
     "POSITIVE",
     "RATES",
     "check_values",
+    "check_carried",
+    "plain",
     "GPT2Config",
     "PRESETS",
     "ALIASES",
     "config_from_dict",
     "config_to_dict",
+    "read_object",
     "load_config",
     "save_config",
     "count_parameters",

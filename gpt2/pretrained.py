@@ -8,15 +8,18 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gpt2.config import GPT2Config, config_from_dict, config_to_dict
+from gpt2.config import (GPT2Config, config_from_dict, config_to_dict,
+                         read_object)
 from gpt2.model import GPT2
-from gpt2.tokenizer import Tokenizer, written_whole
+from gpt2.tokenizer import Tokenizer, bytes_to_unicode, written_whole
 
 # %% chapters/11_pretrained.ipynb#checkpoint-error
 class CheckpointError(ValueError):
@@ -40,48 +43,42 @@ def _examine(path: Path) -> bytes:
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the file itself. Run `git lfs"
             " pull` in its repository, or download the file.")
-    if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
+    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", start,
+                re.IGNORECASE):
         raise CheckpointError(
             f"{path} is a web page. Download the file itself: its address"
             " has `resolve` where that of the page has `blob`.")
     return start
 
 # %% chapters/11_pretrained.ipynb#read-json
-def _no_twins(pairs: list[tuple]) -> dict:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twin!r} stands twice")
-    return data
-
-
 def read_json(path: Path) -> dict:
     """The object in a JSON file. CheckpointError for anything else."""
     _examine(path)
     try:
-        data = json.loads(path.read_bytes().decode("utf-8"),
-                          object_pairs_hook=_no_twins)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}. Fetch it"
-                              " again.") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds no JSON object.")
-    return data
+        return read_object(path)
+    except ValueError as error:
+        raise CheckpointError(f"{error}. Fetch it again.") from None
 
 # %% chapters/11_pretrained.ipynb#read-config
 def read_config(directory: Path) -> GPT2Config:
-    """The config of a checkpoint; CheckpointError if it is no GPT-2's."""
+    """The config of a checkpoint; CheckpointError if it is no GPT-2's.
+
+    Its `generation` is what generation_config.json says, {} without one.
+    """
     path = directory / "config.json"
     if not path.exists():
         raise CheckpointError(f"{directory} holds no config.json, so it is"
                               " no checkpoint of Hugging Face's form.")
     try:
-        return config_from_dict(read_json(path))
+        config = config_from_dict(read_json(path))
+        path = directory / "generation_config.json"
+        if path.exists() or path.is_symlink():
+            config = replace(config, generation=read_json(path))
     except CheckpointError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}") from None
+    return config
 
 # %% chapters/11_pretrained.ipynb#weight-files
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json",
@@ -150,19 +147,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 # %% chapters/11_pretrained.ipynb#rename
+_WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod)\.")
 _OLD_BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 
 
 def our_name(name: str) -> str | None:
     """This book's name of a tensor in a file; None for an old buffer."""
-    name = name.removeprefix("transformer.")
+    name = _WRAPPER.sub("", name).removeprefix("transformer.")
     return None if _OLD_BUFFERS.fullmatch(name) else name
 
 # %% chapters/11_pretrained.ipynb#read-weights
 def read_weights(directory: Path) -> tuple[dict[str, Tensor],
                                            dict[str, Path]]:
     """({our name: tensor}, {our name: its file}) of a whole checkpoint."""
-    state, origin = {}, {}
+    state, origin, there = {}, {}, {}
     for path in weight_files(directory):
         for name, tensor in read_tensors(path).items():
             ours = our_name(str(name))
@@ -170,9 +168,10 @@ def read_weights(directory: Path) -> tuple[dict[str, Tensor],
                 continue
             if ours in state:
                 raise CheckpointError(
-                    f"{path}: {name} is there a second time; the first is in"
-                    f" {origin[ours].name}. Remove one of them.")
-            state[ours], origin[ours] = tensor, path
+                    f"{path}: {name} is there a second time; the first,"
+                    f" {there[ours]}, is in {origin[ours].name}. Remove one"
+                    " of them.")
+            state[ours], origin[ours], there[ours] = tensor, path, name
     return state, origin
 
 # %% chapters/11_pretrained.ipynb#tie-head
@@ -184,34 +183,56 @@ def tie_head(state: dict[str, Tensor], config: GPT2Config,
     head = state.pop("lm_head.weight")                       # (V, C)
     wte = state.setdefault("wte.weight", head)               # (V, C)
     origin.setdefault("wte.weight", origin["lm_head.weight"])
-    if head.shape != wte.shape or not torch.equal(head, wte):
+    if head.shape != wte.shape or not (torch.equal(head, wte) or (
+            (head == wte) | head.isnan() & wte.isnan()).all()):
         raise CheckpointError(
             f"{origin['lm_head.weight']}: lm_head.weight is not wte.weight,"
             " yet config.json ties them. Set tie_word_embeddings to false"
             " there, or remove the wrong one.")
 
+# %% chapters/11_pretrained.ipynb#cause
+_CAUSES = {
+    r"^(score|classifier|qa_outputs|multiple_choice_head|v_head)\.":
+        "It belongs to another head, for classification, say; this book"
+        " builds the language model alone. AutoModelForCausalLM of"
+        " transformers reads such a checkpoint and saves one without it.",
+    r"lora_|^base_model\.":
+        "It is part of an adapter (LoRA). Merge that into the weights first"
+        " (peft: merge_and_unload).",
+    r"\.parametrizations\.|weight_(g|v|u|orig|mask)$":
+        "It comes from a parametrization or from pruning. Make that"
+        " permanent first (remove_parametrizations, prune.remove).",
+    r"cross_?att": "It reads an encoder; GPT-2 is a decoder alone.",
+}
+
+
+def _cause(names: list[str], otherwise: str) -> str:
+    """Why there are tensors of these names that GPT-2 does not have."""
+    return next((cause for name in names for pattern, cause in _CAUSES.items()
+                 if re.search(pattern, name)), otherwise)
+
 # %% chapters/11_pretrained.ipynb#check-state
 def check_state(state: dict[str, Tensor], origin: dict[str, Path],
-                model: GPT2, directory: Path) -> None:
+                model: GPT2, directory: Path, hint: str = "Is config.json"
+                " of the same checkpoint?") -> None:
     """CheckpointError unless state has exactly the model's tensors."""
     wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
     surplus = [name for name in state if name not in wanted]
     there = f" It has {surplus[0]!r}, which is none." if surplus else ""
+    hint = _cause(surplus, hint)
     for name, shape in wanted.items():
         if name not in state:
-            raise CheckpointError(
-                f"{directory}: no file has the tensor {name} {shape}."
-                f"{there} Is config.json of the same checkpoint?")
+            raise CheckpointError(f"{directory} has no tensor {name}"
+                                  f" {shape}.{there} {hint}")
         found = tuple(state[name].shape)
         if found != shape:
             raise CheckpointError(
-                f"{origin[name]}: {name} has the shape {found}; config.json"
-                f" asks for {shape}. Are both of the same checkpoint?")
+                f"{origin[name]}: {name} has the shape {found}; the config"
+                f" asks for {shape}. {hint}")
     if surplus:
         raise CheckpointError(
             f"{origin[surplus[0]]}: {surplus[0]} is no tensor of this GPT-2"
-            f" ({len(surplus)} such). Is config.json of the same"
-            " checkpoint?")
+            f" ({len(surplus)} such). {hint}")
 
 # %% chapters/11_pretrained.ipynb#check-dtypes
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -222,18 +243,22 @@ def check_dtypes(state: dict[str, Tensor], origin: dict[str, Path],
     """CheckpointError unless all tensors are plain and of one float type."""
     kinds = {}
     for name, x in state.items():
-        kind = getattr(x, "dtype", type(x).__name__)
-        if kind not in FLOATS or x.layout != torch.strided or x.is_meta:
+        odd = (f"a {type(x).__name__}" if type(x) not in (
+                   Tensor, nn.Parameter)
+               else "on the meta device, without numbers" if x.is_meta
+               else x.layout if x.layout != torch.strided
+               else x.dtype if x.dtype not in FLOATS else None)
+        if odd is not None:
             raise CheckpointError(
-                f"{origin[name]}: {name} is {kind}; weights must be plain"
+                f"{origin[name]}: {name} is {odd}; weights must be plain"
                 " tensors of float32, bfloat16, float16 or float64."
                 " Quantized checkpoints are not read.")
-        kinds.setdefault(kind, name)
+        kinds.setdefault(x.dtype, name)
     if dtype is None and len(kinds) > 1:
         which = ", ".join(f"{name} is {kind}" for kind, name in kinds.items())
-        raise CheckpointError(
-            f"{origin[name].parent}: the tensors have several types: {which}."
-            " Choose one: dtype=torch.float32.")
+        raise CheckpointError(f"{origin[name]}: the tensors have several"
+                              f" types: {which}. Choose one:"
+                              " dtype=torch.float32.")
 
 # %% chapters/11_pretrained.ipynb#hub
 HUB = {
@@ -312,8 +337,8 @@ def model_directory(name_or_dir: str | Path,
     for kind in ("model{}.safetensors", "pytorch_model{}.bin"):
         weights = [kind.format(""), kind.format("") + ".index.json",
                    kind.format("-?????-of-?????")]
-        directory = find_directory(name_or_dir, ["config.json", *weights],
-                                   revision)
+        directory = find_directory(name_or_dir, [
+            "config.json", "generation_config.json", *weights], revision)
         if any(any(directory.glob(pattern)) for pattern in weights):
             break
     return directory
@@ -325,8 +350,10 @@ def load_pretrained(name_or_dir: str | Path, *, revision: str | None = None,
     """The GPT-2 of a directory or of a name on the hub, in eval mode.
 
     dtype: that of the files unless given. The weights are mapped: leave the
-    files alone while the model is in use. Raises CheckpointError, and never
-    returns a model of which a tensor was not read.
+    files alone while the model is in use. Of generation_config.json only the
+    tokens that end and fill a text are used; its settings for sampling are
+    kept for saving. Raises CheckpointError, and never returns a model of
+    which a tensor was not read.
     """
     if dtype is not None and dtype not in FLOATS:
         raise CheckpointError(f"dtype is {dtype!r}; it must be one of"
@@ -336,10 +363,10 @@ def load_pretrained(name_or_dir: str | Path, *, revision: str | None = None,
     state, origin = read_weights(directory)
     check_dtypes(state, origin, dtype)
     tie_head(state, config, origin)
-    model = empty_model(config, directory)
+    model = empty_model(config, directory, state)
     check_state(state, origin, model, directory)
     model.load_state_dict(own_memory(state), assign=True)
-    return model.to(device=device, dtype=dtype).eval()
+    return on_device(model.to(dtype=dtype), device).eval()
 
 # %% chapters/11_pretrained.ipynb#empty-model
 class _NotInitialised(TorchFunctionMode):
@@ -354,24 +381,49 @@ class _NotInitialised(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def empty_model(config: GPT2Config, directory: Path) -> GPT2:
-    """A model on the meta device: shapes, no numbers, no memory."""
+def empty_model(config: GPT2Config, directory: Path,
+                state: Iterable[str] | None = None) -> GPT2:
+    """A model on the meta device: shapes, no numbers, no memory.
+
+    With the names of a state, at most one block more than those it names.
+    """
+    if state is not None:
+        named = {name.split(".")[1] for name in state if name[:2] == "h."}
+        depth = min(config.n_layer, len(named) + 1)
+        config = replace(config, n_layer=depth)
     try:
         with torch.device("meta"), _NotInitialised():
             return GPT2(config)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]   # too large: PyTorch's
         raise CheckpointError(f"{directory / 'config.json'}:"
-                              f" {error}") from None
+                              f" {reason}") from None
 
 # %% chapters/11_pretrained.ipynb#own-memory
 def own_memory(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors, contiguous, none in memory that another has."""
-    seen, alone = set(), {}
+    taken, alone = [], {}
     for name, x in state.items():
-        shared = x.data_ptr() in seen
-        alone[name] = (x.clone() if shared else x.contiguous()).detach()
-        seen.add(x.data_ptr())
+        x = x.detach().contiguous()
+        start = x.data_ptr()
+        if any(start < end and first < start + x.nbytes
+               for first, end in taken):
+            x = x.clone()
+            start = x.data_ptr()
+        taken.append((start, start + x.nbytes))
+        alone[name] = x
     return alone
+
+# %% chapters/11_pretrained.ipynb#on-device
+def on_device(model: GPT2, device: str | torch.device | None) -> GPT2:
+    """The model moved; CheckpointError for a type that the device lacks."""
+    try:
+        return model.to(device=device)
+    except TypeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(
+            f"weights of {model.wte.weight.dtype} cannot be on {device}:"
+            f" {reason} Every device has dtype=torch.float32.") from error
 
 # %% chapters/11_pretrained.ipynb#stored-dtype
 def stored_dtype(directory: Path, config: GPT2Config) -> torch.dtype:
@@ -382,19 +434,21 @@ def stored_dtype(directory: Path, config: GPT2Config) -> torch.dtype:
     """
     said = config.extra.get("dtype", config.extra.get("torch_dtype"))
     dtype = getattr(torch, str(said), None)
-    for path in sorted(directory.glob("*.safetensors"))[:1]:
+    files = [*directory.glob("model.safetensors"),
+             *sorted(directory.glob("model-*.safetensors"))]
+    for path in files[:1]:
         kinds = Counter(x.dtype for x in read_tensors(path).values())
         dtype = max(kinds, key=kinds.get, default=None)
     return dtype if dtype in FLOATS else torch.float32
 
 # %% chapters/11_pretrained.ipynb#written-together
 @contextmanager
-def written_together(directory: str | Path,
-                     names: Iterable[str]) -> Iterator[list[Path]]:
+def written_together(directory: str | Path, names: Iterable[str],
+                     stale: Iterable[str] = ()) -> Iterator[list[Path]]:
     """Paths to write to, one for each file name of `directory`.
 
-    The files appear there at the end, or none of them after an error.
-    CheckpointError if they cannot be written.
+    The files appear there at the end, and those of `stale` go, or nothing
+    happens after an error. CheckpointError if they cannot be written.
     """
     from safetensors import SafetensorError
     directory = Path(directory)
@@ -403,12 +457,14 @@ def written_together(directory: str | Path,
         with ExitStack() as stack:
             yield [stack.enter_context(written_whole(directory / name))
                    for name in names]
+        for name in stale:
+            (directory / name).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{directory} cannot be written: {error}."
                               " Is there room, and the right to write?"
                               ) from error
 
-
+# %% chapters/11_pretrained.ipynb#write-json
 def write_json(path: Path, data: dict) -> None:
     """JSON with the same bytes on every system."""
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -418,35 +474,66 @@ def write_json(path: Path, data: dict) -> None:
 def configs_to_save(config: GPT2Config, dtype: torch.dtype) -> dict:
     """{file name: content} of the two JSON files of a checkpoint."""
     about = config_to_dict(config)
-    for name in ("torch_dtype", "transformers_version"):
-        about.pop(name, None)
+    about.pop("torch_dtype", None)
     about |= {"architectures": ["GPT2LMHeadModel"],
               "dtype": str(dtype).removeprefix("torch.")}
     ends = {name: getattr(config, name) for name in
             ("bos_token_id", "eos_token_id", "pad_token_id")}
-    generation = {
+    derived = {
         "_from_model_config": True,
         **{name: id for name, id in ends.items() if id is not None},
         "output_attentions": False, "output_hidden_states": False,
         "use_cache": config.use_cache}
-    return {"config.json": about, "generation_config.json": generation}
+    files = {"config.json": about,
+             "generation_config.json": config.generation or derived}
+    return {name: {key: value for key, value in content.items()
+                   if key != "transformers_version"}
+            for name, content in files.items()}
+
+# %% chapters/11_pretrained.ipynb#unwrapped
+def unwrapped(model: nn.Module) -> GPT2:
+    """The GPT2 inside the wrappers of torch.compile and data parallelism."""
+    inner = model
+    while not isinstance(inner, GPT2):
+        parts = getattr(inner, "_modules", {})
+        inner = parts.get("_orig_mod", parts.get("module"))
+        if inner is None:
+            raise CheckpointError(
+                f"{type(model).__name__} is no GPT2 of this book and holds"
+                " none. A model of another library has its own way to save.")
+    return inner
+
+
+def state_to_save(model: GPT2) -> dict[str, Tensor]:
+    """The tensors of a model; CheckpointError unless they are exactly those
+    that its config asks for, plain, and of one type."""
+    state = {_WRAPPER.sub("", name): x
+             for name, x in model.state_dict().items()}
+    name = Path("the model")
+    origin = dict.fromkeys(state, name)
+    frame = empty_model(model.config, name, state)
+    check_state(state, origin, frame, name, "Does model.config say what the"
+                " model is? Change both, or neither.")
+    check_dtypes(state, origin)
+    return own_memory(state)
 
 # %% chapters/11_pretrained.ipynb#save-pretrained
-def save_pretrained(model: GPT2, directory: str | Path) -> None:
+def save_pretrained(model: nn.Module, directory: str | Path) -> None:
     """Write config.json, generation_config.json and model.safetensors.
 
+    model: a GPT2, also inside torch.compile or a data-parallel wrapper.
     `transformers` reads the directory with AutoModelForCausalLM. All files
-    appear whole or not at all. Raises CheckpointError.
+    appear whole or not at all. Raises CheckpointError, also for a model
+    that is not as its config says: it could not be loaded.
     """
     from safetensors.torch import save_file
-    weights = "model.safetensors"
-    tensors = {}
-    for name, p in model.state_dict().items():
-        theirs = name if name == "lm_head.weight" else f"transformer.{name}"
-        tensors[theirs] = p.detach().contiguous()
-    check_dtypes(tensors, dict.fromkeys(tensors, Path(directory, weights)))
-    files = configs_to_save(model.config, p.dtype)
-    with written_together(directory, [weights, *files]) as (path, *others):
+    model = unwrapped(model)
+    state = state_to_save(model)
+    files = configs_to_save(model.config, state["wte.weight"].dtype)
+    tensors = {name if name == "lm_head.weight" else f"transformer.{name}": x
+               for name, x in state.items()}
+    with written_together(directory, ["model.safetensors", *files]) as (
+            path, *others):
         for other, content in zip(others, files.values()):
             write_json(other, content)
         save_file(tensors, path, metadata={"format": "pt"})
@@ -479,6 +566,17 @@ def _require_gpt2_form(data: dict, path: Path) -> None:
                 f" {allowed[-1]!r}. This tokenizer gives other ids than"
                 " GPT-2's rules would, and is not read.")
 
+# %% chapters/11_pretrained.ipynb#alphabet
+def _require_alphabet(vocab: dict, path: Path) -> None:
+    """CheckpointError unless every byte has an entry."""
+    lost = {*bytes_to_unicode().values()} - vocab.keys()
+    if lost:
+        raise CheckpointError(
+            f"{path} has no entry for {len(lost)} of the 256 bytes,"
+            f" {min(lost)!r} for one: it was trained without the byte"
+            " alphabet, and some texts would have no ids. Train it again"
+            " with initial_alphabet=ByteLevel.alphabet() (tokenizers).")
+
 # %% chapters/11_pretrained.ipynb#token-content
 def _content(token, path: Path) -> str:
     """The text of a special token, a str or an object with options."""
@@ -496,6 +594,7 @@ def _read_tokenizer_json(path: Path) -> tuple[dict, list, list]:
     data = read_json(path)
     _require_gpt2_form(data, path)
     vocab = dict(data["model"]["vocab"])
+    _require_alphabet(vocab, path)
     merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair)
               for pair in data["model"]["merges"]]
     added = [_content(token, path) for token in data["added_tokens"]]
@@ -509,6 +608,7 @@ def _read_tokenizer_json(path: Path) -> tuple[dict, list, list]:
 def _read_pair(directory: Path, named: list[str]) -> tuple[dict, list, list]:
     """(vocab, merges, added tokens) of vocab.json and merges.txt."""
     vocab = read_json(directory / "vocab.json")
+    _require_alphabet(vocab, directory / "vocab.json")
     _examine(directory / "merges.txt")
     known = tuple(name for name in named if name in vocab)
     pair = Tokenizer.load(directory, special_tokens=known)
@@ -526,11 +626,13 @@ _ROLES = ("eos_token", "bos_token", "unk_token", "pad_token", "sep_token",
 
 
 def _settings(directory: Path) -> dict:
-    """What the small files say; tokenizer_config.json has the last word."""
-    found = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = directory / name
-        found |= read_json(path) if path.exists() else {}
+    """What the small files say. special_tokens_map.json has the last word,
+    unless tokenizer_config.json lists all in `added_tokens_decoder`."""
+    path = directory / "tokenizer_config.json"
+    found = read_json(path) if path.exists() else {}
+    older = directory / "special_tokens_map.json"
+    if "added_tokens_decoder" not in found and older.exists():
+        found |= read_json(older)
     if found.get("add_bos_token") or found.get("add_eos_token"):
         raise CheckpointError(
             f"{path}: add_bos_token and add_eos_token are not supported;"
@@ -550,7 +652,7 @@ def _named_tokens(settings: dict, directory: Path) -> list[str]:
     found += (settings.get("added_tokens_decoder") or {}).values()
     return [*dict.fromkeys(_content(token, path) for token in found)]
 
-
+# %% chapters/11_pretrained.ipynb#require-entries
 def _prefix_space(settings: dict, path: Path) -> bool:
     """add_prefix_space; CheckpointError where two readers would differ."""
     stated = settings.get("add_prefix_space")
@@ -560,6 +662,16 @@ def _prefix_space(settings: dict, path: Path) -> bool:
             f"{path} asks for add_prefix_space, and tokenizer_config.json is"
             " silent, which transformers reads as no. Say it there too.")
     return bool(stated)
+
+
+def _require_entries(vocab: dict, special: list, directory: Path) -> None:
+    """CheckpointError for a special token without an id."""
+    for name in special:
+        if name not in vocab:
+            raise CheckpointError(
+                f"{directory}: tokenizer_config.json or"
+                f" special_tokens_map.json names {name!r}, which has no"
+                " entry in the vocabulary. Are all files of one tokenizer?")
 
 # %% chapters/11_pretrained.ipynb#tokenizer-parts
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt",
@@ -576,6 +688,7 @@ def _tokenizer_parts(directory: Path) -> dict:
                             else _read_pair(directory, named))
     special = [name for name in named
                if name in vocab or name != "<|endoftext|>"] + added
+    _require_entries(vocab, special, directory)
     return {"vocab": vocab, "merges": merges,
             "special_tokens": tuple(dict.fromkeys(special)),
             "add_prefix_space": _prefix_space(settings, path)}
@@ -593,8 +706,8 @@ def load_tokenizer(name_or_dir: str | Path, *,
         return Tokenizer(**_tokenizer_parts(directory))
     except CheckpointError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError,
-            OSError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OSError,
+            RecursionError) as error:
         raise CheckpointError(f"{directory}: no tokenizer of GPT-2's kind"
                               f" can be read: {error}") from error
 
@@ -621,15 +734,10 @@ def tokenizer_as_json(tokenizer: Tokenizer) -> dict:
                   "ignore_merges": False, "vocab": tokenizer.vocab,
                   "merges": [" ".join(pair) for pair in tokenizer.merges]}}
 
-# %% chapters/11_pretrained.ipynb#save-tokenizer
-def save_tokenizer(tokenizer: Tokenizer, directory: str | Path, *,
-                   model_max_length: int | None = None) -> None:
-    """Write tokenizer.json, tokenizer_config.json, vocab.json, merges.txt.
-
-    model_max_length: the model's n_positions, for readers that truncate.
-    `AutoTokenizer` of transformers reads the directory, and so do readers
-    that know only the pair. Raises CheckpointError.
-    """
+# %% chapters/11_pretrained.ipynb#settings-as-json
+def settings_as_json(tokenizer: Tokenizer,
+                     model_max_length: int | None) -> dict:
+    """The content of tokenizer_config.json."""
     end, *more = tokenizer.special_tokens or (None,)
     settings = {
         "tokenizer_class": "GPT2Tokenizer",
@@ -641,11 +749,27 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | Path, *,
         settings["additional_special_tokens"] = more
     if model_max_length is not None:
         settings["model_max_length"] = model_max_length
-    names = ("tokenizer.json", "tokenizer_config.json")
-    with written_together(directory, names) as (full, small):
-        tokenizer.save(directory)
+    return settings
+
+# %% chapters/11_pretrained.ipynb#save-tokenizer
+def save_tokenizer(tokenizer: Tokenizer, directory: str | Path, *,
+                   model_max_length: int | None = None) -> None:
+    """Write tokenizer.json, tokenizer_config.json, vocab.json, merges.txt.
+
+    model_max_length: the model's n_positions, for readers that truncate.
+    `AutoTokenizer` of transformers reads the directory, and so do readers
+    that know only the pair. All files appear whole or not at all; the two
+    small files of older versions go, since they speak of what was there
+    before. Raises CheckpointError.
+    """
+    names, stale = TOKENIZER_FILES[:4], TOKENIZER_FILES[4:]
+    with written_together(directory, names, stale) as (full, *pair, small):
+        with TemporaryDirectory(prefix=".", dir=directory) as beside:
+            tokenizer.save(beside)
+            for name, path in zip(names[1:], pair):
+                shutil.copyfile(Path(beside, name), path)
         write_json(full, tokenizer_as_json(tokenizer))
-        write_json(small, settings)
+        write_json(small, settings_as_json(tokenizer, model_max_length))
 
 # %% chapters/11_pretrained.ipynb#load-pair
 def load_pair(name_or_dir: str | Path,
@@ -683,14 +807,18 @@ __all__ = [
     "load_pretrained",
     "empty_model",
     "own_memory",
+    "on_device",
     "stored_dtype",
     "written_together",
     "write_json",
     "configs_to_save",
+    "unwrapped",
+    "state_to_save",
     "save_pretrained",
     "TOKENIZER_FILES",
     "load_tokenizer",
     "tokenizer_as_json",
+    "settings_as_json",
     "save_tokenizer",
     "load_pair",
 ]

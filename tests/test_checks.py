@@ -2,18 +2,20 @@
 import copy
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from gpt2.checks import (TOLERANCE, agree, changed_at, check, check_causal,
                          check_gradients, check_raises, check_shape,
                          evaluating, first_divergence, hooks, perturb,
                          record, reference_config, reference_model,
-                         reference_state, require_close, result_of,
-                         sharpen_attention, tolerance_for)
-from gpt2.config import GPT2Config
+                         reference_state, require_close, require_telling,
+                         result_of, sharpen_attention, tolerance_for)
+from gpt2.config import GPT2Config, GPT2Fields
 from gpt2.model import GPT2
 
 torch.set_num_threads(1)
@@ -109,6 +111,53 @@ def test_check_wants_real_tensors(bad):
 def test_check_refuses_a_bound_that_is_none(tol):
     with pytest.raises(ValueError, match="0 <= tol < 1"):
         check("x", torch.ones(2), torch.ones(2), tol=tol)
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_telling_of_what_is_no_number(value):
+    """Comparisons with NaN are false: none of them may decide."""
+    for theirs in (torch.tensor([1.0, value]), torch.tensor([value])):
+        with pytest.raises(AssertionError, match="NaN|loosens"):
+            require_telling("x", theirs, 1e-5)
+        with pytest.raises(AssertionError, match="not finite"):
+            require_close("x", torch.ones_like(theirs), theirs, 0.5)
+        assert not agree(theirs, theirs.clone())
+
+
+class NoFloat64(TorchFunctionMode):
+    """Every tensor is on a device without float64, until `cpu()` of it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "double" or torch.float64 in (*args, *kwargs.values()):
+            if not getattr(args[0], "from_the_device", False):
+                raise TypeError("Cannot convert a MPS Tensor to float64")
+        out = func(*args, **kwargs)
+        if name == "cpu":
+            out = out.view_as(out)
+            out.from_the_device = True
+        return out
+
+
+def test_devices_without_float64(ids, theirs):
+    """As on Apple's mps, where every `.double()` is a TypeError."""
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    a, b = (copy.deepcopy(theirs).float() for _ in "ab")
+    for model in (a, b):
+        model(ids).logits.square().mean().backward()
+    with NoFloat64():
+        with pytest.raises(TypeError, match="MPS"):
+            x.double()
+        with pytest.raises(TypeError, match="MPS"):
+            x.to(torch.float64)
+        check("x", x.clone(), x)
+        require_telling("x", x, 1e-5)
+        with pytest.raises(AssertionError, match="differs by 0.01"):
+            check("x", x + 0.01, x)
+        assert agree(x, x.clone()) and not agree(x, x + 0.01)
+        assert first_divergence(a, b, ids) is None
+        check_gradients("x", a, b)
 
 
 def test_check_without_a_default():
@@ -217,14 +266,29 @@ def test_reference_config_has_every_field():
                    scale_attn_weights=False, tie_word_embeddings=False,
                    scale_attn_by_inverse_layer_idx=True, embd_pdrop=0.2,
                    layer_norm_epsilon=1e-3, initializer_range=0.1,
-                   extra={"n_ctx": 99})
+                   extra={"n_ctx": 99}, generation={"eos_token_id": 7})
     for attention in ("sdpa", "eager"):
         theirs = reference_config(config, attention)
-        for name, value in vars(config).items():
-            if name != "extra":
-                assert getattr(theirs, name) == value, name
+        for f in fields(GPT2Fields):
+            value = getattr(config, f.name)
+            assert getattr(theirs, f.name) == value, f.name
         assert theirs._attn_implementation == attention
         assert not hasattr(theirs, "n_ctx")
+        assert not hasattr(theirs, "generation")
+
+
+@pytest.mark.parametrize("version, fine", [
+    ("4.57.3", False), ("5.0.0", False), ("5.7.9", False), ("5.8.0", True),
+    ("5.8.0.dev0", True), ("5.10.0", True), ("6.0", True)])
+def test_one_error_for_an_old_transformers(version, fine, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setattr(transformers, "__version__", version)
+    for call in (reference_config, reference_model):
+        if fine:
+            assert call(small())
+        else:
+            with pytest.raises(ImportError, match=f"{version}.*5.8 or newer"):
+                call(small())
 
 
 def test_reference_model_hides_nothing(theirs):
@@ -535,6 +599,18 @@ def test_causal_models_pass(theirs, ids, capsys):
         block.attn.explicit = True
     check_causal(explicit, ids)
     assert "9 tokens changed" in capsys.readouterr().out
+
+
+def test_a_changed_token_must_not_give_nan(theirs, ids):
+    """NaN is different from everything, so it would pass as a change."""
+    def undefined(ids):
+        logits = theirs(ids).logits.clone()
+        logits[(ids == 0).cumsum(1) > 0] = NAN   # what changed_at puts there
+        return logits
+
+    given = ids[:, :4] % 60 + 1                  # no token 0 yet
+    with pytest.raises(AssertionError, match="token 0 .*NaN"):
+        check_causal(Wrapped(undefined), given)
 
 
 @pytest.mark.parametrize("shift", [1, 2, 8])

@@ -5,10 +5,11 @@ import random
 import subprocess
 import sys
 
+import numpy
 import pytest
 import torch
 
-from gpt2.config import (PRESETS, GPT2Config, config_from_dict,
+from gpt2.config import (PRESETS, GPT2Config, GPT2Fields, config_from_dict,
                          config_to_dict, count_parameters, flops_per_token,
                          load_config, memory_bytes, save_config)
 from gpt2.model import GPT2
@@ -54,6 +55,7 @@ def test_wrong_types_are_named(name, wrong):
     ("layer_norm_epsilon", 0), ("layer_norm_epsilon", -1e-5),
     ("layer_norm_epsilon", float("nan")), ("initializer_range", -0.02),
     ("initializer_range", float("nan")), ("add_cross_attention", True),
+    ("layer_norm_epsilon", float("inf")), ("initializer_range", float("inf")),
 ])
 def test_wrong_values_are_named(name, wrong):
     with pytest.raises(ValueError, match=name):
@@ -67,6 +69,52 @@ def test_extra_keeps_only_what_is_no_field():
             GPT2Config(extra={key: 3})
     with pytest.raises(TypeError, match="extra"):
         GPT2Config(extra=["n_ctx"])
+    odd = {"extra": 1, "generation": {"eos_token_id": "no file's"}}
+    config = config_from_dict(odd)                  # keys like any other
+    assert config.extra == odd and config.generation == {}
+    assert config_to_dict(config).items() >= odd.items()
+
+
+def test_generation_is_carried_and_checked():
+    stops = {"eos_token_id": [3, 0], "pad_token_id": None, "top_k": "many"}
+    config = GPT2Config(generation=stops)
+    assert dataclasses.replace(config, n_layer=2).generation == stops
+    assert config == GPT2Config()                   # the same model
+    assert config_to_dict(config) == config_to_dict(GPT2Config())
+    for name, wrong in (("eos_token_id", "8"), ("eos_token_id", [8, "8"]),
+                        ("eos_token_id", True), ("eos_token_id", 8.0),
+                        ("pad_token_id", [0]), ("bos_token_id", {})):
+        with pytest.raises(TypeError, match=f"generation's {name} is"):
+            GPT2Config(generation={name: wrong})
+    with pytest.raises(TypeError, match="generation is"):
+        GPT2Config(generation=[8])
+
+
+@pytest.mark.parametrize("kind", [numpy.int8, numpy.int32, numpy.int64,
+                                  numpy.uint16])
+def test_whole_numbers_of_numpy(kind, tmp_path):
+    config = GPT2Config(n_layer=kind(2), n_inner=kind(64),
+                        resid_pdrop=kind(0), bos_token_id=kind(0),
+                        eos_token_id=[kind(3), 0],
+                        layer_norm_epsilon=numpy.float32(2**-10))
+    assert config == GPT2Config(n_layer=2, n_inner=64, resid_pdrop=0,
+                                bos_token_id=0, eos_token_id=[3, 0],
+                                layer_norm_epsilon=2**-10)
+    for f in dataclasses.fields(GPT2Fields):
+        value = getattr(config, f.name)
+        for item in value if type(value) is list else [value]:
+            assert type(item) in (int, float, bool, str, type(None)), f.name
+    save_config(config, tmp_path)
+    assert load_config(tmp_path) == config
+    assert GPT2(dataclasses.replace(config, n_embd=kind(24))).h[1]
+
+
+@pytest.mark.parametrize("wrong", [
+    numpy.bool_(True), numpy.float64(2.0), numpy.float32(2.5),
+    numpy.array([2]), numpy.array(2), torch.tensor(2)])
+def test_what_numpy_has_besides_whole_numbers(wrong):
+    with pytest.raises(TypeError, match="^n_layer is .*must be int"):
+        GPT2Config(n_layer=wrong)
 
 
 def test_a_config_cannot_be_changed():
@@ -79,9 +127,8 @@ def test_a_config_cannot_be_changed():
 def test_defaults_are_those_of_transformers():
     transformers = pytest.importorskip("transformers")
     theirs = transformers.GPT2Config()
-    for name, value in vars(GPT2Config()).items():
-        if name != "extra":
-            assert getattr(theirs, name) == value, name
+    for f in dataclasses.fields(GPT2Fields):
+        assert getattr(theirs, f.name) == getattr(GPT2Config(), f.name), f.name
 
 
 def test_presets():
@@ -103,11 +150,26 @@ def test_presets():
     ("null", "no JSON object"), ('{"model_type": "bert"}', "bert"),
     ('{"model_type": null}', "None"), ('{"n_head": 5}', "n_head"),
     ('{"layer_norm_epsilon": NaN}', "layer_norm_epsilon"),
+    ("[" * 100_000, "not JSON"), ('{"a": ' * 100_000, "not JSON"),
+    ('{"n_head": 4, "n_head": 4}', "'n_head' stands twice"),
+    ('{"extra": {"a": 1, "a": 2}}', "'a' stands twice"),
+    (b"\xff\xfe{\0}\0", "not JSON"), (b"\xef\xbb\xbf", "not JSON"),
 ])
 def test_files_that_are_no_gpt2_config(tmp_path, text, message):
-    (tmp_path / "config.json").write_text(text, "utf-8")
-    with pytest.raises(ValueError, match=message):
+    path = tmp_path / "config.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message) as caught:
         load_config(tmp_path)
+    if "JSON" in message or "twice" in message:
+        assert str(path) in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    config = GPT2Config(n_layer=2, extra={"note": "\ufeffü"})
+    save_config(config, tmp_path)
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_config(path) == config              # one inside stays
 
 
 def test_missing_files(tmp_path):

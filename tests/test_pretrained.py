@@ -17,13 +17,18 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel,
+from torch.overrides import TorchFunctionMode
+from transformers import (AutoModelForCausalLM, AutoTokenizer,
+                          GPT2DoubleHeadsModel, GPT2ForQuestionAnswering,
+                          GPT2ForSequenceClassification,
+                          GPT2ForTokenClassification, GPT2LMHeadModel,
                           GPT2Model, GPT2Tokenizer)
 from transformers.utils.logging import disable_progress_bar
 
 from gpt2 import pretrained
 from gpt2.checks import reference_model
 from gpt2.config import PRESETS, GPT2Config, config_to_dict
+from gpt2.generation import generate
 from gpt2.model import GPT2
 from gpt2.pretrained import (HUB, CheckpointError, find_directory,
                              load_pretrained, load_tokenizer,
@@ -285,7 +290,7 @@ def test_each_missing_or_misshapen_tensor_is_named(state, tmp_path):
     for name, p in state.items():
         rest = {k: v for k, v in state.items() if k != name}
         shape = str(tuple(p.shape))
-        said = refused(write(tmp_path, rest), f"{name} {shape}", "no file")
+        said = refused(write(tmp_path, rest), f"{name} {shape}", "has no")
         assert str(tmp_path) in said
         grown = torch.zeros(*p.shape[:-1], p.shape[-1] + 1)
         refused(write(tmp_path, {**rest, name: grown}), name, shape,
@@ -300,9 +305,56 @@ def test_surplus_tensors(name, state, tmp_path):
     refused(folder, name, "model.safetensors")
 
 
-def test_names_of_another_wrapper_are_shown(state, tmp_path):
-    wrapped = {f"module.{name}": p for name, p in state.items()}
-    refused(write(tmp_path, wrapped), "wte.weight (40, 12)", "module.")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrap", [
+    "module.{}", "_orig_mod.{}", "module._orig_mod.transformer.{}",
+    "_orig_mod.module.{}", "transformer._orig_mod.{}"])
+def test_wrappers_that_were_saved_too(kind, wrap, theirs, state, tmp_path):
+    """torch.compile and data-parallel classes; a block may be wrapped too."""
+    tensors = {wrap.format(name.replace("h.1.", "h.1._orig_mod.")): p
+               for name, p in state.items()}
+    tensors |= {wrap.format("h.0.attn.masked_bias"): torch.tensor(-1e4)}
+    ours = load_pretrained(write(tmp_path, tensors, kind=kind))
+    assert torch.equal(logits(ours), logits(theirs))
+    twice = tensors | {"ln_f.bias": state["ln_f.bias"].clone()}
+    refused(write(tmp_path, twice, kind=kind), "ln_f.bias", "second time")
+
+
+def test_names_of_unknown_wrappers_are_shown(state, tmp_path):
+    for prefix in ("model.", "net.", "submodule.", "my_module."):
+        wrapped = {f"{prefix}{name}": p for name, p in state.items()}
+        refused(write(tmp_path, wrapped), "wte.weight (40, 12)", prefix,
+                "config.json of the same checkpoint")
+
+
+@pytest.mark.parametrize("kind", [
+    GPT2ForSequenceClassification, GPT2ForTokenClassification,
+    GPT2ForQuestionAnswering, GPT2DoubleHeadsModel])
+def test_other_heads_of_transformers(kind, tmp_path):
+    """Refused with the cause; and the remedy that is named works."""
+    from gpt2.checks import reference_config
+    model = kind(reference_config(TINY)).eval()
+    model.save_pretrained(tmp_path)
+    said = refused(tmp_path, "another head", "AutoModelForCausalLM")
+    assert "config.json" not in said
+    AutoModelForCausalLM.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    ours = load_pretrained(tmp_path)
+    assert torch.equal(ours.wte.weight, model.transformer.wte.weight)
+
+
+@pytest.mark.parametrize("name, cause", [
+    ("h.0.attn.c_attn.lora_A.default.weight", "LoRA"),
+    ("base_model.model.transformer.wte.weight", "LoRA"),
+    ("h.1.mlp.c_fc.weight_orig", "pruning"),
+    ("h.1.mlp.c_fc.parametrizations.weight.original0", "parametrization"),
+    ("h.0.crossattention.c_attn.weight", "decoder alone"),
+    ("h.0.ln_cross_attn.weight", "decoder alone"),
+    ("scores.weight", "config.json of the same")])
+def test_the_cause_of_a_surplus_tensor(name, cause, state, tmp_path):
+    tensors = {**state, name: torch.zeros(2)}
+    refused(write(tmp_path, tensors), name, cause)
+    tensors.pop("h.1.mlp.c_fc.weight")
+    refused(write(tmp_path, tensors), "h.1.mlp.c_fc.weight", name, cause)
 
 
 def test_with_and_without_prefix(state, tmp_path):
@@ -312,6 +364,10 @@ def test_with_and_without_prefix(state, tmp_path):
 
 @pytest.mark.parametrize("changes, fragments", [
     (dict(n_layer=3), ["h.2.ln_1.weight"]),
+    (dict(n_layer=10**12), ["h.2.ln_1.weight"]),
+    (dict(vocab_size=10**30), ["config.json"]),
+    (dict(n_positions=2**40), ["wpe.weight"]),
+    (dict(n_inner=2**62), ["config.json"]),
     (dict(n_layer=1), ["h.1.", "no tensor of this GPT-2"]),
     (dict(n_embd=24), ["wte.weight", "(40, 12)", "(40, 24)"]),
     (dict(vocab_size=41), ["wte.weight", "(41, 12)"]),
@@ -328,11 +384,29 @@ def test_config_of_another_checkpoint(changes, fragments, state, tmp_path):
     ('{"model_type": "bert"}', "'bert'"), ('{"n_layer": "2"}', "n_layer"),
     ('{"n_embd": 10, "n_head": 3}', "divisible"), ('{"n_layer": 0}', "n_layer"),
     ('{"activation_function": "none"}', "activation_function"),
-    ('{"add_cross_attention": true}', "add_cross_attention")])
+    ('{"add_cross_attention": true}', "add_cross_attention"),
+    ('{"n_layer": ' + "[" * 900 + "]" * 900 + "}", "n_layer"),
+    ('{"a": ' * 100_000, "not JSON"), (b"\xff\xfe{\0}\0", "not JSON"),
+    (b"\xef\xbb\xbf \n<!DOCTYPE html>", "web page")])
 def test_config_that_is_none(content, fragment, saved):
     content = content if isinstance(content, bytes) else content.encode()
     (saved / "config.json").write_bytes(content)
     refused(saved, "config.json", fragment)
+
+
+def test_blocks_that_no_file_holds_are_not_built(state, tmp_path,
+                                                 monkeypatch):
+    """A config may name a billion; names are compared before they exist."""
+    built = []
+
+    class Counted(GPT2):
+        def __init__(self, config):
+            built.append(config.n_layer)
+            super().__init__(config)
+
+    monkeypatch.setattr(pretrained, "GPT2", Counted)
+    refused(write(tmp_path, state, n_layer=700), "h.2.ln_1.weight")
+    assert built == [3]
 
 
 def test_config_missing(saved):
@@ -509,9 +583,10 @@ def test_loading_imports_little(saved):
     """PyTorch's decompositions, 800 modules, take longer than the weights;
     nothing of Hugging Face's but safetensors is needed for a directory."""
     code = f"""
-import sys
-from gpt2.pretrained import load_pretrained
+import sys, torch
 heavy = {{"transformers", "huggingface_hub", "sympy", "torch._dynamo"}}
+heavy -= set(sys.modules)                # torch 2.6 imports sympy by itself
+from gpt2.pretrained import load_pretrained
 load_pretrained({str(saved)!r})
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
@@ -535,6 +610,7 @@ VARIANTS = {
     "no cache": dict(use_cache=False),
     "scaled": dict(scale_attn_by_inverse_layer_idx=True,
                    layer_norm_epsilon=1e-3),
+    "id 0": dict(bos_token_id=0, eos_token_id=0, pad_token_id=0),
 }
 
 
@@ -555,6 +631,8 @@ def test_saved_as_transformers_saves(variant, dtype, tmp_path):
                         for who in ("ours", "theirs"))
         theirs.pop("transformers_version")
         assert ours == theirs, name
+        derived = pretrained.configs_to_save(config, dtype)[name]
+        assert derived == theirs, name            # without a file to carry on
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
     assert type(again) is GPT2LMHeadModel and again.dtype == dtype
     assert torch.equal(logits(again), logits(hugging_face))
@@ -671,6 +749,352 @@ def test_strided_parameters_are_written_right(theirs, state, tmp_path):
             block.mlp.c_fc.weight.detach().T.contiguous().T)
     save_pretrained(model, tmp_path)
     assert torch.equal(logits(load_pretrained(tmp_path)), logits(theirs))
+
+
+def vocabulary_grown(model):
+    model.wte = torch.nn.Embedding(43, 12)
+
+
+def blocks_cut(model):
+    model.h = model.h[:1]
+
+
+def blocks_added(model):
+    model.h.append(GPT2(TINY).h[0])
+
+
+def parametrized(model):
+    torch.nn.utils.parametrizations.weight_norm(model.h[0].mlp.c_fc)
+
+
+def low_rank(model):
+    class Adapted(torch.nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.base_layer = layer
+            self.lora_A = torch.nn.Linear(12, 2)
+            self.lora_B = torch.nn.Linear(2, 12)
+
+        def forward(self, x):
+            return self.base_layer(x) + self.lora_B(self.lora_A(x))
+
+    model.h[1].mlp.c_proj = Adapted(model.h[1].mlp.c_proj)
+
+
+def pruned(model):
+    from torch.nn.utils.prune import l1_unstructured
+    l1_unstructured(model.h[1].attn.c_attn, "weight", amount=0.5)
+
+
+def more_to_know(model):
+    model.register_buffer("count", torch.zeros(1))
+
+
+def old_mask(model):
+    model.h[0].attn.register_buffer("bias", torch.ones(16, 16).tril())
+
+
+def own_head(model):
+    model.lm_head = torch.nn.Linear(12, 40, bias=False)
+
+
+def whole_numbers(model):
+    weight = model.ln_f.weight
+    model.ln_f.weight = torch.nn.Parameter(weight.to(torch.int8),
+                                           requires_grad=False)
+
+
+def no_position(model):
+    del model.wpe.weight
+
+
+def other_state(model):
+    class Norm(torch.nn.LayerNorm):
+        def get_extra_state(self):
+            return {"seen": 3}
+
+    model.ln_f = Norm(12)
+
+
+CHANGED = {
+    vocabulary_grown: ["wte.weight", "(43, 12)", "(40, 12)", "model.config"],
+    blocks_cut: ["h.1.ln_1.weight", "model.config"],
+    blocks_added: ["h.2.", "model.config"],
+    parametrized: ["h.0.mlp.c_fc.weight", "parametrization"],
+    low_rank: ["h.1.mlp.c_proj.weight", "LoRA"],
+    pruned: ["h.1.attn.c_attn.weight", "weight_orig", "pruning"],
+    more_to_know: ["count", "no tensor of this GPT-2"],
+    old_mask: ["h.0.attn.bias", "no tensor of this GPT-2"],
+    own_head: ["lm_head.weight", "no tensor of this GPT-2"],
+    whole_numbers: ["ln_f.weight is torch.int8"],
+    no_position: ["no tensor wpe.weight (16, 12)"],
+    other_state: ["ln_f._extra_state"],
+}
+
+
+def test_what_could_not_be_loaded_is_not_saved(theirs, saved, tmp_path):
+    before = {p.name: p.read_bytes() for p in saved.iterdir()}
+    for change, fragments in CHANGED.items():
+        model = load_pretrained(saved)
+        change(model)
+        for folder in (saved, tmp_path / "new"):
+            with pytest.raises(CheckpointError) as caught:
+                save_pretrained(model, folder)
+            for fragment in fragments:
+                assert fragment in str(caught.value), str(caught.value)
+        assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+        assert not (tmp_path / "new").exists(), change.__name__
+
+
+def test_a_model_and_its_config_changed_alike(saved, tmp_path):
+    model = load_pretrained(saved)
+    model.wte = torch.nn.Embedding(43, 12)
+    model.h = model.h[:1]
+    model.config = replace(model.config, vocab_size=43, n_layer=1)
+    save_pretrained(model, tmp_path)
+    assert torch.equal(logits(load_pretrained(tmp_path)), logits(model))
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.allclose(logits(theirs), logits(model), atol=1e-5)
+
+
+def test_wrappers_come_off(theirs, saved, tmp_path):
+    """Byte for byte the file of the plain model."""
+    def one_block(model):
+        model.h[1] = torch.compile(model.h[1])
+        return model
+
+    plain = load_pretrained(saved)
+    folder = tmp_path / "ours"
+    save_pretrained(plain, folder)
+    wanted = {p.name: p.read_bytes() for p in folder.iterdir()}
+    for wrap in (torch.compile, torch.nn.DataParallel, one_block,
+                 lambda model: torch.nn.DataParallel(torch.compile(model)),
+                 lambda model: torch.compile(torch.nn.DataParallel(model))):
+        save_pretrained(wrap(load_pretrained(saved)), folder)
+        found = {p.name: p.read_bytes() for p in folder.iterdir()}
+        assert found == wanted
+    assert torch.equal(logits(load_pretrained(folder)), logits(theirs))
+
+
+@pytest.mark.parametrize("wrong", [
+    None, torch.nn.Linear(2, 2), torch.nn.DataParallel(torch.nn.Linear(2, 2)),
+    {"wte.weight": torch.zeros(2)}], ids=lambda x: type(x).__name__)
+def test_saving_what_is_no_model_of_ours(wrong, tmp_path):
+    with pytest.raises(CheckpointError, match="is no GPT2 of this book"):
+        save_pretrained(wrong, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_saving_theirs_with_ours(theirs, tmp_path):
+    with pytest.raises(CheckpointError, match="GPT2LMHeadModel is no GPT2"):
+        save_pretrained(theirs, tmp_path / "new")
+
+
+def test_shared_memory_is_saved_as_often_as_it_is_named(tmp_path):
+    """An untied config says two matrices, whether or not they are one.
+    transformers writes one, and reads a random second."""
+    torch.manual_seed(0)
+    model = GPT2(replace(UNTIED, n_positions=39)).eval()
+    model.lm_head.weight = model.wte.weight                      # the same
+    model.h[1].ln_2.weight = model.h[0].ln_1.weight
+    model.wpe.weight = torch.nn.Parameter(model.wte.weight[1:])  # overlaps
+    save_pretrained(model, tmp_path)
+    ours = load_pretrained(tmp_path)
+    ids = torch.arange(30)[None]
+    assert torch.equal(logits(ours, ids), logits(model, ids))
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.allclose(logits(theirs, ids), logits(model, ids), atol=1e-5)
+    memory = {p.data_ptr() for p in ours.parameters()}
+    assert len(memory) == len([*ours.parameters()])
+
+
+@pytest.mark.parametrize("kind", ["shards", "bin", "shards of bin"])
+def test_saving_a_model_over_another_form(kind, theirs, state, tmp_path):
+    """The one file that is written wins, for both readers."""
+    other = reference_model(replace(TINY, n_layer=1), seed=3,
+                            dtype=torch.bfloat16)
+    if kind == "shards":
+        other.save_pretrained(tmp_path, max_shard_size="1KB")
+    else:
+        write(tmp_path, other.state_dict(), kind="bin")
+    if kind == "shards of bin":
+        (tmp_path / "pytorch_model.bin").rename(tmp_path / "part.bin")
+        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({
+            "weight_map": dict.fromkeys(other.state_dict(), "part.bin")}))
+    model = GPT2(TINY).eval()
+    model.load_state_dict(state)
+    save_pretrained(model, tmp_path)
+    ours = load_pretrained(tmp_path)
+    assert torch.equal(logits(ours), logits(theirs))
+    assert pretrained.stored_dtype(tmp_path, ours.config) == torch.float32
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits(again), logits(theirs))
+
+
+# generation_config.json
+
+STOPS = {"eos_token_id": [39, 7], "pad_token_id": 3, "bos_token_id": 0,
+         "do_sample": True, "temperature": 0.7, "top_k": 5,
+         "max_new_tokens": 3, "transformers_version": "4.40.0",
+         "suppress_tokens": None, "note": {"ü": [1, None]}}
+
+
+def with_generation(folder, content):
+    data = content if isinstance(content, bytes) else json.dumps(
+        content).encode()
+    (folder / "generation_config.json").write_bytes(data)
+    return folder
+
+
+def test_generation_config_survives(saved, tmp_path):
+    model = load_pretrained(with_generation(saved, STOPS))
+    assert model.config.generation == STOPS
+    model.config = replace(model.config, attn_pdrop=0.0)
+    save_pretrained(model, tmp_path)
+    found = json.loads((tmp_path / "generation_config.json").read_text())
+    kept = {k: v for k, v in STOPS.items() if k != "transformers_version"}
+    assert found == kept
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert "generation" not in config and config["eos_token_id"] == 39
+    assert load_pretrained(tmp_path).config.generation == kept
+    (saved / "generation_config.json").unlink()
+    assert load_pretrained(saved).config.generation == {}
+
+
+@pytest.fixture(scope="module")
+def talker(root, tmp_path_factory):
+    """The shipped model, two prompts, and what it writes after the first."""
+    folder = tmp_path_factory.mktemp("talker") / "nano"
+    shutil.copytree(root / "checkpoints/nano", folder)
+    tokenizer = load_tokenizer(folder)
+    ids = torch.tensor([tokenizer.encode(text)
+                        for text in ("import os", "import sys")])
+    said = generate(load_pretrained(folder), ids, 16, eos_token_id=())
+    return folder, ids, said[0, ids.shape[1]:].tolist()
+
+
+@pytest.mark.parametrize("pad", [None, 7])
+@pytest.mark.parametrize("stops, end", [
+    ("at 7", 8), (["at 7"], 8), (["at 3", "at 7"], 4), ([4095, "at 7"], 8),
+    (["at 7", 70_000], 8), (4095, 16), ([4095, 4094], 16), (70_000, 16),
+    (None, 16)])
+def test_stops_as_transformers_stops(stops, end, pad, talker):
+    """On the same directory, without an argument."""
+    folder, ids, said = talker
+    places = {f"at {i}": said[i] for i in (3, 7)}
+    eos = ([places.get(x, x) for x in stops] if isinstance(stops, list)
+           else places.get(stops, stops))
+    with_generation(folder, {"eos_token_id": eos, "pad_token_id": pad,
+                             "do_sample": False, "max_new_tokens": 16})
+    model = load_pretrained(folder)
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    for prompt in (ids, ids[:1]):
+        out = generate(model, prompt, 16)
+        assert torch.equal(out, theirs.generate(
+            prompt, attention_mask=torch.ones_like(prompt)))
+    assert out[0, 2:].tolist() == said[:end]             # the first prompt
+    assert generate(model, ids, 16, eos_token_id=()).shape == (2, 18)
+    again = folder.parent / "again"
+    save_pretrained(model, again)
+    assert generate(load_pretrained(again), ids[:1], 16).equal(out)
+
+
+def test_the_command_stops_there_too(talker):
+    folder, _, said = talker
+    with_generation(folder, {"eos_token_id": [4095, said[7]],
+                             "max_new_tokens": 2, "temperature": 0.0})
+    words = [sys.executable, "-m", "gpt2", "sample", "--model", str(folder),
+             "--prompt", "import os", "--greedy", "--max-new-tokens", "30"]
+    out = subprocess.run(words, check=True, capture_output=True, text=True,
+                         encoding="utf-8", cwd=Path(
+                             pretrained.__file__).parent.parent).stdout
+    wanted = load_tokenizer(folder).decode(said[:said.index(said[7])])
+    assert out.removesuffix("\n").endswith("import os" + wanted)
+
+
+@pytest.mark.parametrize("content, fragment", [
+    (b"", "empty"), (b"{", "not JSON"), (b"[8]", "no JSON object"),
+    (POINTER, "git lfs pull"), (b'{"a": 1, "a": 2}', "stands twice"),
+    ({"eos_token_id": "8"}, "eos_token_id is '8'"),
+    ({"eos_token_id": [8, "8"]}, "eos_token_id is [8, '8']"),
+    ({"eos_token_id": 8.0}, "eos_token_id is 8.0"),
+    ({"eos_token_id": True}, "eos_token_id is True"),
+    ({"eos_token_id": [[8]]}, "eos_token_id is [[8]]"),
+    ({"pad_token_id": [8]}, "pad_token_id is [8]"),
+    ({"bos_token_id": {}}, "bos_token_id is {}")])
+def test_generation_config_that_is_none(content, fragment, saved):
+    refused(with_generation(saved, content), "generation_config.json",
+            fragment)
+
+
+def test_a_generation_config_that_links_to_nowhere(saved):
+    (saved / "generation_config.json").unlink()
+    (saved / "generation_config.json").symlink_to(saved / "gone")
+    refused(saved, "generation_config.json", "cannot be opened")
+
+
+def test_generation_config_is_fetched(cache, saved):
+    from fnmatch import fnmatch
+    into_cache(cache, "owner/model", with_generation(saved, STOPS))
+    assert load_pretrained("owner/model").config.generation == STOPS
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrained, "find_directory", lambda name, files, revision:
+                      seen.append(list(files)) or Path("no such place"))
+        pretrained.model_directory("owner/model")
+    assert len(seen) == 2                # with safetensors, and with pickles
+    for files in seen:
+        assert any(fnmatch("generation_config.json", f) for f in files)
+
+
+# Byte order marks, and devices
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json",
+                                  "model.safetensors.index.json"])
+def test_a_byte_order_mark(name, theirs, state, tmp_path):
+    theirs.save_pretrained(tmp_path, max_shard_size="1KB")
+    path = tmp_path / name
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    ours = load_pretrained(tmp_path)
+    assert torch.equal(logits(ours), logits(theirs))
+    assert ours.config.eos_token_id == 39
+    assert ours.config.generation["eos_token_id"] == 39
+
+
+class NoFloat64(TorchFunctionMode):
+    """Stands in for Apple's mps: what moves may not be of float64."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if getattr(func, "__name__", "") == "to" and "mps" in map(str, args):
+            if args[0].dtype == torch.float64:
+                raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+            args = tuple("cpu" if str(x) == "mps" else x for x in args)
+        return func(*args, **kwargs)
+
+
+def test_a_device_without_float64(state, theirs, tmp_path):
+    tensors = {name: p.double() for name, p in state.items()}
+    folder = write(tmp_path, tensors)
+    with NoFloat64():
+        refused(folder, "torch.float64", "mps", "dtype=torch.float32",
+                device="mps")
+        refused(folder, "torch.float64", "mps", device="mps",
+                dtype=torch.float64)
+        ours = load_pretrained(folder, device="mps", dtype=torch.float32)
+    assert torch.equal(logits(ours), logits(theirs))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.0])
+def test_a_head_beside_its_embedding_with_odd_numbers(value, state, tmp_path):
+    """NaN is not equal to itself, yet the two matrices are the same."""
+    table = state["wte.weight"].clone()
+    table[3, 4] = value
+    both = {**state, "wte.weight": table, "lm_head.weight": table.clone()}
+    assert load_pretrained(write(tmp_path, both)).wte.weight[3, 4].equal(
+        table[3, 4]) or value != value
+    both["lm_head.weight"][3, 4] = 7.0
+    refused(write(tmp_path, both), "lm_head.weight is not wte.weight")
 
 
 # Names and the hub
@@ -1082,6 +1506,165 @@ def test_broken_tokenizer_files(name, content, fragment, nano, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         load_tokenizer(tmp_path)
     assert name in str(caught.value) and fragment in str(caught.value)
+
+
+OLD = {"special_tokens_map.json": {"eos_token": "<|endoftext|>",
+                                   "additional_special_tokens": ["<user>"]},
+       "added_tokens.json": {"<user>": 300}}
+
+
+@pytest.mark.parametrize("left", [[], *([name] for name in OLD), [*OLD]])
+@pytest.mark.parametrize("form", ["both", "pair"])
+def test_a_tokenizer_over_another(left, form, nano, tmp_path):
+    """Nothing of the one before is left, for us and for transformers."""
+    save_tokenizer(tokenizer_of(["other words"], special_tokens=(
+        "<|endoftext|>", "<user>")), tmp_path)
+    for name in left:
+        (tmp_path / name).write_text(json.dumps(OLD[name]))
+    (tmp_path / "notes.json").write_text("mine")
+    save_tokenizer(nano, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "tokenizer.json", "tokenizer_config.json", "vocab.json",
+        "merges.txt", "notes.json"}
+    if form == "pair":
+        (tmp_path / "tokenizer.json").unlink()
+    ours = load_tokenizer(tmp_path)
+    assert ours.vocab == nano.vocab and ours.merges == nano.merges
+    assert ours.special_tokens == nano.special_tokens
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    same_ids(ours, theirs)
+    assert len(theirs) == len(nano)
+
+
+@pytest.mark.parametrize("broken", ["write_json", "copyfile"])
+def test_an_interrupted_tokenizer_changes_nothing(broken, nano, tmp_path,
+                                                  monkeypatch):
+    save_tokenizer(tokenizer_of(["other words"]), tmp_path)
+    for name in OLD:
+        (tmp_path / name).write_text("{}")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def stopped(*args):
+        raise OSError("No space left")
+
+    owner = pretrained if broken == "write_json" else shutil
+    monkeypatch.setattr(owner, broken, stopped)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_tokenizer(nano, tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_left_over_names_are_told(nano, tmp_path):
+    """Files of two tokenizers, mixed by hand: the message says so."""
+    save_tokenizer(nano, tmp_path)
+    (tmp_path / "special_tokens_map.json").write_text(
+        json.dumps(OLD["special_tokens_map.json"]))
+    for hidden in (None, "tokenizer.json"):
+        if hidden:
+            (tmp_path / hidden).unlink()
+        with pytest.raises(CheckpointError) as caught:
+            load_tokenizer(tmp_path)
+        said = str(caught.value)
+        assert "'<user>'" in said and "special_tokens_map.json" in said
+        assert "special_tokens=" not in said and str(tmp_path) in said
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("older, newer", [
+    ({"eos_token": "import"}, {}), ({"eos_token": "import"},
+                                    {"eos_token": None}),
+    ({"pad_token": "import"}, {}), ({"pad_token": "import"},
+                                    {"pad_token": "def"}),
+    ({"eos_token": "import", "pad_token": "def"},
+     {"eos_token": "def", "bos_token": "import"})])
+def test_two_small_files_in_conflict(listed, older, newer, nano, tmp_path):
+    """special_tokens_map.json against tokenizer_config.json, as
+    transformers decides: the map, unless the other lists the tokens."""
+    save_tokenizer(nano, tmp_path)
+
+    def change(data):
+        for name, value in newer.items():
+            data.pop(name) if value is None else data.update({name: value})
+        if listed:
+            data["added_tokens_decoder"] = {"4095": {
+                "content": "<|endoftext|>", "lstrip": False, "rstrip": False,
+                "single_word": False, "normalized": False, "special": True}}
+
+    edit(tmp_path, "tokenizer_config.json", change)
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(older))
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(
+        tmp_path)
+    wanted = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    if not listed:
+        wanted |= older
+    if wanted.get("eos_token"):
+        assert theirs.eos_token == wanted["eos_token"]
+        assert ours.eos_token_id == theirs.eos_token_id
+    same_ids(ours, theirs, ["import def", "x<|endoftext|>import"])
+
+
+@pytest.mark.parametrize("form", ["tokenizer.json", "pair"])
+def test_trained_without_the_byte_alphabet(form, tmp_path):
+    """tokenizers drops a byte without an entry, silently; we refuse."""
+    tokenizers = pytest.importorskip("tokenizers")
+    text = "a robot Q"
+
+    def train(**more):
+        theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+        theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+            add_prefix_space=False)
+        theirs.decoder = tokenizers.decoders.ByteLevel()
+        theirs.train_from_iterator(
+            ["a robot must obey"] * 9, tokenizers.trainers.BpeTrainer(
+                vocab_size=300, show_progress=False,
+                special_tokens=["<|endoftext|>"], **more))
+        theirs.save(str(tmp_path / "tokenizer.json"))
+        if form == "pair":
+            theirs.model.save(str(tmp_path))
+            (tmp_path / "tokenizer.json").unlink()
+        return theirs.encode(text).ids, theirs
+
+    ids, theirs = train()
+    assert theirs.decode(ids) == "a robot "
+    with pytest.raises(CheckpointError) as caught:
+        load_tokenizer(tmp_path)
+    said = str(caught.value)
+    assert "of the 256 bytes" in said and "initial_alphabet" in said
+    assert ".json" in said.split(" has no entry")[0]
+    ids, _ = train(initial_alphabet=        # the remedy that is named there
+                   tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    assert load_tokenizer(tmp_path).encode(text) == ids
+
+
+MARK = b"\xef\xbb\xbf"
+SMALL = {"tokenizer.json": None, "tokenizer_config.json": None,
+         "special_tokens_map.json": b'{"pad_token": "<|endoftext|>"}',
+         "added_tokens.json": b'{"<|pad|>": 4096}'}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_byte_order_mark_in_a_tokenizer(name, nano, tmp_path):
+    save_tokenizer(nano, tmp_path)
+    if name == "added_tokens.json":
+        (tmp_path / "tokenizer.json").unlink()
+    path = tmp_path / name
+    plain = SMALL[name] or path.read_bytes()
+    found = []
+    for content in (plain, MARK + plain):
+        path.write_bytes(content)
+        found.append(load_tokenizer(tmp_path))
+    assert found[0].vocab == found[1].vocab
+    assert found[0].special_tokens == found[1].special_tokens
+    assert found[1].encode(TEXTS[0]) == nano.encode(TEXTS[0])
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_a_byte_order_mark_in_the_pair(name, nano, tmp_path):
+    nano.save(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(MARK + path.read_bytes())
+    ours = load_tokenizer(tmp_path)
+    assert ours.vocab == nano.vocab and ours.merges == nano.merges
 
 
 def test_no_tokenizer(saved, nano):
