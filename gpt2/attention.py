@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from gpt2.config import GPT2Config
 from gpt2.conv1d import Conv1D
+from gpt2.embeddings import is_traced, whole_number
 
 # %% chapters/06_attention.ipynb#check-attention-mask
 def check_attention_mask(attention_mask: Tensor, S: int) -> None:
     """Raise TypeError or ValueError unless it is a padding mask (B, S).
 
-    On a GPU the values are not looked at: it would make every step wait.
+    The values are not looked at on a GPU, where every step would wait for
+    them, nor while torch traces.
     """
     if attention_mask.is_floating_point():
         raise TypeError(f"attention_mask is {attention_mask.dtype}; it must"
@@ -26,8 +28,7 @@ def check_attention_mask(attention_mask: Tensor, S: int) -> None:
                          f" {tuple(attention_mask.shape)}; expected (batch,"
                          f" {S}), one entry for every token, those in the"
                          " cache included.")
-    on_cpu = attention_mask.device.type == "cpu"
-    if on_cpu and not torch.compiler.is_compiling():
+    if attention_mask.device.type == "cpu" and not is_traced():
         if ((attention_mask != 0) & (attention_mask != 1)).any():
             raise ValueError("attention_mask holds values other than 0 and 1;"
                              " give 1 for a token and 0 for padding.")
@@ -43,20 +44,20 @@ def causal_mask(T: int, S: int, attention_mask: Tensor | None = None,
     unpadded batch (the kernels' own causal mask), or one newest token.
     Raises ValueError unless 1 <= T <= S, and on a bad attention_mask.
     """
+    T, S = whole_number("T", T), whole_number("S", S)
     if not 1 <= T <= S:
         raise ValueError(f"{T} queries for {S} keys; the queries are the"
                          " last of the keys' positions, at least one.")
-    if attention_mask is None and T in (1, S):
+    if attention_mask is None and T in (S, 1):
         return None
     if attention_mask is not None:
         check_attention_mask(attention_mask, S)
         device = attention_mask.device
-        keys = attention_mask.bool()[:, None, None, :]       # (B, 1, 1, S)
-        if T == 1:
-            return keys
     query = torch.arange(S - T, S, device=device)[:, None]   # (T, 1)
     mask = torch.arange(S, device=device) <= query           # (T, S)
-    return mask if attention_mask is None else mask & keys
+    if attention_mask is None:
+        return mask
+    return mask & attention_mask.bool()[:, None, None, :]    # (B, 1, T, S)
 
 # %% chapters/06_attention.ipynb#check-mask
 def check_mask(mask: Tensor, T: int, S: int) -> None:
@@ -109,6 +110,7 @@ def split_heads(x: Tensor, n_head: int) -> Tensor:
 
     Raises ValueError for another rank or a C that H does not divide.
     """
+    n_head = whole_number("n_head", n_head, 1)
     if x.dim() != 3 or x.shape[-1] % n_head:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch,"
                          f" length, width), width a multiple of the {n_head}"
@@ -132,13 +134,16 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor,
     the rate at which weights are zeroed. Source: Dao et al. 2022.
     """
     T, S = q.shape[-2], k.shape[-2]
-    if mask is None and T != S:
+    triangle = False                 # a Python bool also while torch traces
+    if mask is None and T == S:
+        triangle = True              # the kernel's own causal mask
+    elif mask is None:
         mask = causal_mask(T, S, device=q.device)   # None again for T = 1
     if mask is not None:
         check_mask(mask, T, S)
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale,
-        is_causal=mask is None and T > 1)
+        is_causal=triangle)
 
 # %% chapters/06_attention.ipynb#attention-class
 class Attention(nn.Module):

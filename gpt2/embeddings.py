@@ -2,14 +2,44 @@
 """04 · Token and position embeddings."""
 
 # %% chapters/04_embeddings.ipynb#imports
+import operator
+
 import torch
 from torch import Tensor, nn
+
+# %% chapters/04_embeddings.ipynb#whole-number
+def is_traced() -> bool:
+    """Is torch writing down the operations, instead of running them?"""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def whole_number(name: str, value, least: int | None = None) -> int:
+    """value as an int: Python's, NumPy's, or a tensor of one whole number.
+
+    Raises ValueError, with `name`, for all else (bool included) and for
+    less than `least`. A length that is being traced stays as it is.
+    """
+    if is_traced():
+        return value
+    number, low = value, "" if least is None else f", at least {least}"
+    try:
+        if type(value) is not int:
+            plain = value.item() if hasattr(value, "item") else value
+            isbool = isinstance(plain, bool)
+            number = None if isbool else operator.index(plain)
+    except (TypeError, ValueError, RuntimeError):
+        number = None
+    if number is None or least is not None and number < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number"
+                         f"{low}.")
+    return number
 
 # %% chapters/04_embeddings.ipynb#check-ids
 def check_ids(ids: Tensor, vocab_size: int) -> None:
     """Raise TypeError or ValueError unless ids is (B, T) of valid tokens.
 
-    On a GPU the range is not looked at: it would make every step wait.
+    The range is not looked at on a GPU, where every step would wait for it,
+    nor while torch traces, when ids have no values.
     """
     if ids.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"token ids are {ids.dtype}; they must be int64 or"
@@ -18,7 +48,7 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
         raise ValueError(f"token ids have shape {tuple(ids.shape)}; expected"
                          " (batch, length), both at least 1. Use ids[None]"
                          " for one sequence.")
-    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+    if ids.device.type == "cpu" and not is_traced():
         low, high = (int(v) for v in ids.aminmax())
         if low < 0 or high >= vocab_size:
             raise ValueError(f"token id {low if low < 0 else high} is outside"
@@ -29,17 +59,19 @@ def check_positions(positions: Tensor, ids: Tensor, limit: int) -> None:
     """Raise TypeError or ValueError unless positions fit ids (B, T).
 
     Allowed shapes: (T,), (1, T) and (B, T); each value is 0 to limit - 1.
-    As for ids, the range is not looked at on a GPU.
+    As for ids, the range is not always looked at.
     """
     B, T = ids.shape
     if positions.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"positions are {positions.dtype}; they must be"
                         " int64 or int32. Use positions.long().")
-    if tuple(positions.shape) not in ((T,), (1, T), (B, T)):
+    shape = positions.shape
+    if not (1 <= len(shape) <= 2 and shape[-1] == T
+            and all(rows in (B, 1) for rows in shape[:-1])):
         raise ValueError(f"positions have shape {tuple(positions.shape)};"
                          f" expected ({B}, {T}), one for each token id. With"
                          f" a cache keep the new ones: positions[:, -{T}:].")
-    if positions.device.type == "cpu" and not torch.compiler.is_compiling():
+    if positions.device.type == "cpu" and not is_traced():
         low, high = (int(v) for v in positions.aminmax())
         if low < 0 or high >= limit:
             raise ValueError(f"position {low if low < 0 else high} is"
@@ -78,6 +110,8 @@ def position_ids(attention_mask: Tensor) -> Tensor:
 
 # %% __all__
 __all__ = [
+    "is_traced",
+    "whole_number",
     "check_ids",
     "check_positions",
     "embed",

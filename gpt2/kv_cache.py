@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gpt2.config import GPT2Config
+from gpt2.embeddings import whole_number
 
 # %% chapters/07_kv_cache.ipynb#cache-shape
 def cache_shape(config: GPT2Config, batch_size: int,
@@ -13,12 +14,12 @@ def cache_shape(config: GPT2Config, batch_size: int,
     """(L, B, H, max_length, D): of the keys, and the same of the values.
 
     max_length is in tokens and defaults to n_positions, the longest text
-    that the model reads. Raises ValueError for a size below 1.
+    that the model reads. Raises ValueError for a size that is no whole
+    number or below 1.
     """
     max_length = config.n_positions if max_length is None else max_length
-    if batch_size < 1 or max_length < 1:
-        raise ValueError(f"a cache for {batch_size} sequences of"
-                         f" {max_length} tokens; both must be at least 1.")
+    batch_size = whole_number("batch_size", batch_size, 1)
+    max_length = whole_number("max_length", max_length, 1)
     return (config.n_layer, batch_size, config.n_head, max_length,
             config.head_dim)
 
@@ -73,7 +74,7 @@ class KVCache:
 
     def advance(self, T: int) -> None:
         """T new tokens have passed every layer."""
-        self.length += T
+        self.length += whole_number("T", T, 0)
 
     def reset(self) -> None:
         """Forget all tokens; keep the memory."""

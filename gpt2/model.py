@@ -13,7 +13,7 @@ from gpt2.attention import causal_mask
 from gpt2.block import TransformerBlock
 from gpt2.config import GPT2Config
 from gpt2.conv1d import Conv1D
-from gpt2.embeddings import embed
+from gpt2.embeddings import embed, whole_number
 from gpt2.kv_cache import KVCache
 
 # %% chapters/10_model.ipynb#gpt2-output
@@ -22,26 +22,39 @@ class GPT2Output(NamedTuple):
     logits: Tensor               # (B, T, V)
     loss: Tensor | None = None   # scalar, in nats; None without labels
 
+
+class TracedOutput(NamedTuple):
+    """GPT2Output without a loss for torch.jit.trace, which knows no None."""
+    logits: Tensor
+    loss = None
+
+# %% chapters/10_model.ipynb#check-labels
+def check_labels(labels: Tensor, B: int, T: int) -> None:
+    """Raise unless labels are ids for logits (B, T, V), see the loss."""
+    if labels.is_floating_point():
+        raise TypeError(f"labels are {labels.dtype}; they must be token ids.")
+    if tuple(labels.shape) not in ((B, T), (B, T + 1)):
+        raise ValueError(f"labels have shape {tuple(labels.shape)}; the"
+                         f" logits are for {(B, T)}.")
+    if labels.shape[1] < 2:
+        raise ValueError("a loss needs at least 2 tokens: one to read and"
+                         " one to predict.")
+
 # %% chapters/10_model.ipynb#next-token-loss
 def next_token_loss(logits: Tensor, labels: Tensor,
                     ignore_index: int = -100) -> Tensor:
     """Mean cross-entropy of predicting token t + 1 at position t, in nats.
 
-    logits: (B, T, V); labels: (B, T), the input ids themselves: the shift
-    happens here. Labels equal to ignore_index do not count; with none left
-    the mean is NaN. Half precision is computed in float32. Raises TypeError
-    for labels that are not integers, ValueError for another shape or T < 2.
+    logits: (B, T, V); labels: (B, T), the input ids themselves, for the
+    shift happens here; or (B, T + 1), one token more, so that the last
+    position predicts too. Labels equal to ignore_index do not count; with
+    none left the mean is NaN. Half precision is computed in float32. Raises
+    TypeError for labels that are not integers, ValueError for other shapes.
     """
-    if labels.is_floating_point():
-        raise TypeError(f"labels are {labels.dtype}; they must be token ids.")
-    if labels.shape != logits.shape[:2]:
-        raise ValueError(f"labels have shape {tuple(labels.shape)}; the"
-                         f" logits are for {tuple(logits.shape[:2])}.")
-    if labels.shape[1] < 2:
-        raise ValueError("a loss needs at least 2 tokens: one to read and"
-                         " one to predict.")
+    check_labels(labels, *logits.shape[:2])
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    predicted = logits[:, :-1].flatten(0, 1).to(dtype)       # (B (T-1), V)
+    count = labels.shape[1] - 1                              # T - 1 or T
+    predicted = logits[:, :count].flatten(0, 1).to(dtype)    # (B count, V)
     return F.cross_entropy(predicted, labels[:, 1:].flatten().long(),
                            ignore_index=ignore_index)
 
@@ -85,12 +98,30 @@ def run_blocks(model: nn.Module, ids: Tensor,
         cache.advance(T)
     return x
 
+# %% chapters/10_model.ipynb#with-loss
+def how_many_logits(logits_to_keep: int, labels: Tensor | None) -> int:
+    """logits_to_keep as an int. ValueError below 0; and with labels, which
+    need all logits."""
+    kept = whole_number("logits_to_keep", logits_to_keep, 0)
+    if kept and labels is not None:
+        raise ValueError("labels need all logits: leave logits_to_keep out.")
+    return kept
+
+
+def with_loss(logits: Tensor, labels: Tensor | None) -> GPT2Output:
+    """Both as one output. While torch.jit.trace looks on, which knows no
+    None, an output without labels has no loss at all."""
+    if labels is None and torch.jit.is_tracing():
+        return TracedOutput(logits)
+    return GPT2Output(logits, None if labels is None else
+                      next_token_loss(logits, labels))
+
 # %% chapters/10_model.ipynb#gpt2
 class GPT2(nn.Module):
     """GPT-2 with its head: ids (B, T) -> GPT2Output(logits (B, T, V), loss).
 
-    Arguments as in `run_blocks`; logits_to_keep: 0 for all, or the last n.
-    Raises TypeError, ValueError on bad ids. Source: GPT-2 paper, section 2.3.
+    Arguments as in `run_blocks`; logits_to_keep: only the last n; 0, or more
+    than T: all. TypeError, ValueError: bad input. Source: GPT-2 paper, 2.3.
     """
     def __init__(self, config: GPT2Config):
         super().__init__()
@@ -110,22 +141,24 @@ class GPT2(nn.Module):
                 position_ids: Tensor | None = None,
                 cache: KVCache | None = None,
                 logits_to_keep: int = 0) -> GPT2Output:
+        kept = how_many_logits(logits_to_keep, labels)
         x = run_blocks(self, input_ids, attention_mask, position_ids, cache)
-        x = self.ln_f(x[:, -logits_to_keep:])                # (B, kept, C)
-        logits = F.linear(x, self.head_weight)               # (B, kept, V)
-        loss = None if labels is None else next_token_loss(logits, labels)
-        return GPT2Output(logits, loss)
+        x = self.ln_f(x[:, -kept:])                          # (B, kept, C)
+        return with_loss(F.linear(x, self.head_weight), labels)
 
     @property
     def head_weight(self) -> Tensor:                         # (V, C)
-        tied = self.config.tie_word_embeddings
-        return self.wte.weight if tied else self.lm_head.weight
+        return getattr(self, "lm_head", self.wte).weight     # tied: no head
 
 # %% __all__
 __all__ = [
     "GPT2Output",
+    "TracedOutput",
+    "check_labels",
     "next_token_loss",
     "init_weights",
     "run_blocks",
+    "how_many_logits",
+    "with_loss",
     "GPT2",
 ]

@@ -4,6 +4,7 @@
 # %% chapters/03_tokenizer.ipynb#imports
 import heapq
 import json
+import operator
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -114,6 +115,18 @@ def learn_merges(words: Mapping[str, int], vocab_size: int) -> list[tuple]:
         tokens.append(tokens[a] + tokens[b])
     return merges
 
+# %% chapters/03_tokenizer.ipynb#plain-int
+def _plain_int(number):
+    """NumPy's or PyTorch's whole number as an int; all else as it is."""
+    if type(number) is int:
+        return number
+    try:
+        plain = number.item() if hasattr(number, "item") else number
+    except (ValueError, RuntimeError):           # more than one number
+        return number
+    whole = hasattr(plain, "__index__") and not isinstance(plain, bool)
+    return operator.index(plain) if whole else plain
+
 # %% chapters/03_tokenizer.ipynb#token-bytes
 def _token_bytes(vocab: Mapping[str, int], special_tokens: tuple,
                  place: str = "vocab") -> list[bytes]:
@@ -129,8 +142,9 @@ def _token_bytes(vocab: Mapping[str, int], special_tokens: tuple,
             raise ValueError(f"{place}: {token!r} is neither written in byte"
                              " symbols nor one of special_tokens.")
     for token in special_tokens:
-        if token not in vocab:
-            raise ValueError(f"{place}: special token {token!r} is missing;"
+        if token == "" or token not in vocab:
+            fault = "is missing" if token else "is empty"
+            raise ValueError(f"{place}: special token {token!r} {fault};"
                              " name the right ones: special_tokens=(...).")
     for byte, symbol in _SYMBOL.items():
         if symbol not in vocab:
@@ -151,7 +165,8 @@ class Vocabulary:
                  special_tokens: tuple[str, ...] = ("<|endoftext|>",)):
         if isinstance(special_tokens, str):
             raise TypeError("special_tokens must be a list or tuple, not str")
-        self.vocab, self.special_tokens = dict(vocab), tuple(special_tokens)
+        self.vocab = {token: _plain_int(id) for token, id in vocab.items()}
+        self.special_tokens = tuple(special_tokens)
         self._bytes = _token_bytes(self.vocab, self.special_tokens)
         self.vocab_size = len(self._bytes)
         self.eos_token_id = next(map(self.vocab.get, self.special_tokens),
@@ -162,7 +177,7 @@ class Vocabulary:
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes of one entry. ValueError for an id outside the table."""
-        if not hasattr(id, "__index__"):
+        if type(id := _plain_int(id)) is not int:
             raise TypeError(f"an id must be an int, not {type(id).__name__}")
         if not 0 <= id < len(self):
             raise ValueError(f"id {id} is outside the vocabulary, which has"
@@ -320,9 +335,10 @@ class BytePairEncoder(Vocabulary):
 
 # %% chapters/03_tokenizer.ipynb#read-vocab
 def _read(path: Path) -> str:
-    """The text of a UTF-8 file, or an error that names it."""
+    """The text of a UTF-8 file, or an error that names it. A byte order
+    mark, which some editors put first, is no part of the text."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: {error}") from None
     except (FileNotFoundError, NotADirectoryError):
@@ -332,10 +348,11 @@ def _read(path: Path) -> str:
 
 def _read_vocab(path: Path, special_tokens: tuple) -> dict[str, int]:
     """vocab.json: one object of token: id, examined by `_token_bytes`."""
+    text = _read(path)
     try:
-        pairs = json.loads(_read(path), object_pairs_hook=tuple)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        pairs = json.loads(text, object_pairs_hook=tuple)
+    except (ValueError, RecursionError) as error:      # bad, or too deep
+        raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(pairs, tuple):             # an object becomes a tuple
         raise ValueError(f"{path}: expected one object of token: id.")
     if twins := Counter(t for t, _ in pairs) - Counter({t for t, _ in pairs}):
@@ -393,6 +410,9 @@ def _learn(texts: Iterable[str], vocab_size: int, special_tokens: tuple):
     for name, value in ("texts", texts), ("special_tokens", special_tokens):
         if isinstance(value, str):
             raise TypeError(f"{name} must be a list or tuple, not one str")
+    if type(vocab_size := _plain_int(vocab_size)) is not int:
+        raise ValueError(f"vocab_size is {vocab_size!r}; it must be a whole"
+                         " number.")
     room = vocab_size - len(special_tokens)
     if room < 256:
         raise ValueError(f"vocab_size is {vocab_size}; 256 bytes and"

@@ -1,6 +1,7 @@
 """What chapter 06 does not hold: bad input, sweeps over odd configurations."""
 import itertools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -239,7 +240,10 @@ def test_fused_path_makes_no_mask(monkeypatch):
     attn(torch.randn(1, 4, 24).double())
     assert given["attn_mask"] is None and given["is_causal"]
     attn(torch.randn(1, 1, 24).double())
-    assert given["attn_mask"] is None and not given["is_causal"]
+    assert given["attn_mask"] is None and given["is_causal"] is True
+    one, nine = torch.randn(1, 3, 1, 8), torch.randn(1, 3, 9, 8)
+    fused_attention(one, nine, nine)               # the newest of nine tokens
+    assert given["attn_mask"] is None and given["is_causal"] is False
 
 
 def test_dropout_is_off_in_eval_and_in_both_paths_on_in_train():
@@ -300,6 +304,20 @@ def test_bad_attention_masks(mask, kind, words):
 def test_bad_lengths(T, S):
     with pytest.raises(ValueError, match="queries for"):
         causal_mask(T, S)
+
+
+def test_lengths_from_numpy_and_tensors():
+    for two in (np.int64(2), torch.tensor(2), torch.tensor([2])):
+        assert torch.equal(causal_mask(two, two + 2), causal_mask(2, 4))
+        assert causal_mask(two, two) is None
+        x = torch.zeros(1, 3, 8)
+        assert split_heads(x, two).shape == (1, 2, 3, 4)
+    for bad in (True, 2.0, np.bool_(True), torch.tensor(True)):
+        for T, S in ((bad, 4), (1, bad)):
+            with pytest.raises(ValueError, match="[TS] is .*whole number"):
+                causal_mask(T, S)
+        with pytest.raises(ValueError, match="n_head is .*whole number"):
+            split_heads(x, bad)
 
 
 @pytest.mark.parametrize("explicit", [False, True])

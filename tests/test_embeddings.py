@@ -1,10 +1,12 @@
 """gpt2.embeddings: what chapter 04 cannot hold on its page."""
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gpt2.config import GPT2Config
-from gpt2.embeddings import check_ids, check_positions, embed, position_ids
+from gpt2.embeddings import (check_ids, check_positions, embed, is_traced,
+                             position_ids, whole_number)
 
 V, P, C = 97, 32, 24
 
@@ -162,6 +164,47 @@ def test_all_positions_for_one_new_token(tables):
     with pytest.raises(ValueError, match=r"expected \(2, 1\)"):
         embed(torch.zeros(2, 1, dtype=torch.long), *tables,
               torch.zeros(2, 8, dtype=torch.long))
+
+
+def test_one_row_or_all_rows_of_positions(tables):
+    ids, places = torch.randint(V, (2, 3)), torch.tensor([4, 9, 0])
+    want = embed(ids, *tables, places)
+    for given in (places[None], places.expand(2, 3)):
+        assert torch.equal(embed(ids, *tables, given), want)
+    for bad in (torch.tensor(3), places[:2], places.expand(3, 3),
+                places.expand(1, 1, 3)):
+        with pytest.raises(ValueError, match=r"expected \(2, 3\)"):
+            embed(ids, *tables, bad)
+
+
+@pytest.mark.parametrize("value", [5, np.int64(5), np.uint8(5),
+                                   torch.tensor(5), torch.tensor([5]),
+                                   torch.tensor(5, dtype=torch.int16)])
+def test_whole_numbers(value):
+    number = whole_number("n", value, 5)
+    assert type(number) is int and number == 5
+    with pytest.raises(ValueError, match="n is .*5.*whole number, at least 6"):
+        whole_number("n", value, 6)
+
+
+@pytest.mark.parametrize("value", [
+    True, False, np.bool_(True), torch.tensor(True), 5.0, np.float64(5),
+    torch.tensor(5.0), "5", None, [5], torch.tensor([5, 6]), float("nan")])
+def test_no_whole_numbers(value):
+    with pytest.raises(ValueError, match="n is .*must be a whole number"):
+        whole_number("n", value)
+
+
+def test_a_traced_length_stays_symbolic():
+    seen = []
+
+    def double(x):
+        seen.append(is_traced())
+        return x * whole_number("T", x.shape[0])
+
+    traced = torch.jit.trace(double, torch.ones(3))
+    assert torch.equal(traced(torch.ones(5)), torch.full((5,), 5.0))
+    assert any(seen) and not is_traced()
 
 
 def test_the_range_is_not_read_off_the_cpu():

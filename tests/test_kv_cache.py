@@ -1,6 +1,7 @@
 """gpt2.kv_cache: what chapter 07 cannot hold on its page."""
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -240,6 +241,29 @@ def test_bad_updates_leave_the_cache_as_it_was(name, which):
 def test_impossible_sizes(B, length):
     with pytest.raises(ValueError, match="at least 1"):
         KVCache(make_config(), B, length)
+
+
+@pytest.mark.parametrize("size", [np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_sizes_from_numpy_and_tensors(size):
+    cache = KVCache(make_config(), size, size)
+    assert cache.keys.shape == (2, 3, 4, 3, 6)
+    assert type(cache.max_length) is int
+    cache.advance(size)
+    assert type(cache.length) is int and cache.length == 3
+
+
+@pytest.mark.parametrize("size", [True, np.bool_(True), torch.tensor(True),
+                                  2.0, np.float32(2), "2",
+                                  torch.tensor([2, 2])])
+def test_sizes_that_are_no_whole_numbers(size):
+    for sizes in ((size, 4), (4, size)):
+        with pytest.raises(ValueError, match="must be a whole number"):
+            KVCache(make_config(), *sizes)
+    cache = KVCache(make_config(), 1, 4)
+    with pytest.raises(ValueError, match="T is .* whole number"):
+        cache.advance(size)
+    with pytest.raises(ValueError, match="T is -1"):
+        cache.advance(-1)
 
 
 def test_shape_and_exact_fit():

@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from gpt2.embeddings import position_ids
 from gpt2.kv_cache import KVCache
 from gpt2.model import (GPT2, GPT2Output, init_weights, next_token_loss,
                         run_blocks)
+from gpt2.tokenizer import Tokenizer
 
 pytest.importorskip("transformers")
 TINY = GPT2Config(vocab_size=61, n_positions=24, n_embd=30, n_layer=2,
@@ -188,13 +190,27 @@ def test_logits_to_keep():
     ours, theirs = pair(TINY)
     ids = draw_ids(TINY, 2, 7)
     full = ours(ids).logits
-    for keep in (1, 3, 7, 0):
+    for keep in (1, 3, 7, 0, 9, 1000, np.int64(3), torch.tensor(3)):
         logits = ours(ids, logits_to_keep=keep).logits
-        assert logits.shape[1] == (keep or 7)
+        assert logits.shape[1] == (min(int(keep), 7) or 7)
+        keep = int(keep)
         check("kept", logits, full[:, -keep:], against="the full logits")
         check("kept", logits, theirs(ids, logits_to_keep=keep).logits)
-    with pytest.raises(ValueError, match="labels have shape"):
-        ours(ids, labels=ids, logits_to_keep=1)
+    for kept in (1, ids.shape[1] - 1):     # T - 1 logits would fit T labels
+        with pytest.raises(ValueError, match="labels need all logits"):
+            ours(ids, labels=ids, logits_to_keep=kept)
+
+
+@pytest.mark.parametrize("keep", [-1, -7, 1.0, 2.5, True, "1", None,
+                                  np.int64(-1), torch.tensor([1, 2])])
+def test_no_position_is_dropped_without_a_word(keep):
+    """x[:, 1:] is what -1 would give, and what transformers gives."""
+    ours, theirs = pair(TINY)
+    ids, cache = draw_ids(TINY, 1, 4), KVCache(TINY, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="logits_to_keep is .*at least 0"):
+        ours(ids, cache=cache, logits_to_keep=keep)
+    assert cache.length == 0 and not cache.keys.any()
+    assert theirs(ids, logits_to_keep=-1).logits.shape[1] == 3
 
 
 def test_only_kept_positions_reach_the_head():
@@ -231,6 +247,18 @@ class TestLoss:
                     for b in range(3) for t in range(5))
         check("loss", next_token_loss(self.logits, self.labels), total / 15,
               against="the formula")
+
+    def test_one_token_more(self):
+        """Labels (B, T + 1): the last position predicts as well."""
+        last = torch.tensor([[1], [2], [3]])
+        labels = torch.cat([self.labels, last], dim=1)
+        log_p = self.logits.log_softmax(-1)
+        total = sum(-log_p[b, t, labels[b, t + 1]]
+                    for b in range(3) for t in range(6))
+        check("loss", next_token_loss(self.logits, labels), total / 18,
+              against="written out")
+        with pytest.raises(ValueError, match="labels have shape"):
+            next_token_loss(self.logits, torch.cat([labels, last], dim=1))
 
     def test_ignored_labels(self):
         labels = self.labels.clone()
@@ -437,6 +465,17 @@ def test_gradients_with_padding_and_ignored_labels():
         assert torch.isfinite(p.grad).all(), name
 
 
+def test_ids_of_the_real_vocabulary(gpt2_bpe):
+    """Text in GPT-2's own tokens, at its full width, where they can be had."""
+    ids = torch.tensor([Tokenizer.load(gpt2_bpe).encode(
+        "A robot must obey the orders given it by human beings except where"
+        " such orders would conflict with the First Law. 🤖 <|endoftext|>")])
+    assert ids.max() == 50256
+    ours, theirs = pair(GPT2Config(n_layer=2), dtype=torch.float32)
+    with torch.no_grad():
+        check("logits", ours(ids).logits, theirs(ids).logits)
+
+
 def test_run_blocks_is_the_model_below_the_head():
     ours, theirs = pair(TINY)
     ids = draw_ids(TINY, 2, 6)
@@ -474,3 +513,111 @@ def test_training_reduces_the_loss():
         model(ids, labels=ids).loss.backward()
         optimizer.step()
     assert model.eval()(ids, labels=ids).loss < 0.6 * first
+
+
+# --- for any length: exported, traced, compiled ----------------------------
+
+class WithEverything(nn.Module):
+    """Logits and loss of a padded batch with labels."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, mask, positions):
+        out = self.model(ids, attention_mask=mask, position_ids=positions,
+                         labels=ids)
+        return out.logits, out.loss
+
+
+class InTwoPieces(WithEverything):
+    """Reads all but the last n tokens, then those, through a cache."""
+
+    def forward(self, ids, n=1):
+        B, T = ids.shape
+        cache = KVCache(self.model.config, B, T, dtype=torch.float64)
+        parts = ids[:, :T - n], ids[:, T - n:]
+        return torch.cat([self.model(part, cache=cache).logits
+                          for part in parts], dim=1)
+
+
+def padded(B, T):
+    ids, mask = draw_ids(TINY, B, T, T), torch.ones(B, T, dtype=torch.long)
+    mask[0, :T // 3] = 0
+    return ids, mask, position_ids(mask)
+
+
+@pytest.fixture(params=[False, True], ids=["fused", "explicit"])
+def traceable(request):
+    ours, _ = pair(replace(TINY, n_layer=1))
+    for block in ours.h:
+        block.attn.explicit = request.param
+    with torch.no_grad():
+        yield ours
+
+
+def same_for_every_length(what, run, model, lengths, B=1):
+    """run was written down at length 7: is it the model at the others?"""
+    for T in lengths:
+        ids = draw_ids(TINY, B, T, T)
+        check(f"{what}, T = {T}", run(ids), model(ids).logits,
+              against="the model")
+
+
+def test_exported_with_a_free_length(traceable):
+    dim = torch.export.Dim
+    for least in (1, 2):
+        free = {"input_ids": {1: dim("T", min=least, max=24)}}
+        run = torch.export.export(traceable, (draw_ids(TINY, 1, 7),),
+                                  dynamic_shapes=free,
+                                  strict=least == 2).module()
+        same_for_every_length("exported", lambda ids: run(ids).logits,
+                              traceable, (least, 2, 3, 7, 8, 24))
+    free = {0: dim("B", max=5), 1: dim("T", min=3, max=24)}
+    all_of_it = WithEverything(traceable)
+    run = torch.export.export(all_of_it, padded(3, 7),
+                              dynamic_shapes=(free, free, free)).module()
+    for B, T in ((1, 3), (3, 3), (4, 24), (5, 5)):
+        for got, want in zip(run(*padded(B, T)), all_of_it(*padded(B, T))):
+            check("exported, padded", got, want, against="the model")
+
+
+def test_exported_with_a_cache(traceable):
+    for n in (1, 2):
+        free = {1: torch.export.Dim("T", min=n + 2, max=24)}
+        run = torch.export.export(InTwoPieces(traceable),
+                                  (draw_ids(TINY, 1, 7), n),
+                                  dynamic_shapes=(free, None)).module()
+        same_for_every_length("two pieces", lambda ids: run(ids, n),
+                              traceable, (n + 2, 7, 24))
+
+
+@pytest.mark.filterwarnings("ignore")              # TracerWarning, deprecated
+def test_traced_at_one_length(traceable):
+    run = torch.jit.trace(traceable, draw_ids(TINY, 1, 7))
+    for B in (1, 3):
+        same_for_every_length("traced", lambda ids: run(ids)[0], traceable,
+                              (1, 2, 7, 24), B)
+    two = torch.jit.trace(InTwoPieces(traceable), draw_ids(TINY, 1, 7))
+    same_for_every_length("two pieces", two, traceable, (2, 3, 7, 24))
+    all_of_it = WithEverything(traceable)
+    run = torch.jit.trace(all_of_it, padded(3, 7))
+    for B, T in ((1, 2), (3, 3), (4, 24)):
+        for got, want in zip(run(*padded(B, T)), all_of_it(*padded(B, T))):
+            check("traced, padded", got, want, against="the model")
+
+
+@torch.no_grad()
+def test_compiled_for_any_length():
+    torch._dynamo.reset()
+    ours, _ = pair(replace(TINY, n_layer=1))
+    run = torch.compile(ours, dynamic=True, fullgraph=True, backend="eager")
+    same_for_every_length("compiled", lambda ids: run(ids).logits, ours,
+                          (7, 1, 24))
+    cache = KVCache(ours.config, 1, dtype=torch.float64)
+    ids = draw_ids(TINY, 1, 24)
+    parts = [run(part, cache=cache).logits
+             for part in ids.split([5, 1, 1, 17], dim=1)]
+    check("compiled, in pieces", torch.cat(parts, 1), ours(ids).logits,
+          against="the model")
+    assert cache.length == 24

@@ -13,6 +13,7 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -208,6 +209,35 @@ def test_ids_may_be_a_tensor(nano):
     assert nano.decode(torch.tensor(IDS)) == SENTENCE
     assert nano.decode(iter(IDS)) == SENTENCE
     assert nano.decode(list(torch.tensor(IDS))) == SENTENCE
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint16, torch.tensor,
+                                  lambda id: torch.tensor([id])])
+def test_ids_may_be_whole_numbers_of_any_library(nano, kind):
+    assert nano.decode(map(kind, IDS)) == SENTENCE
+    assert nano.token_bytes(kind(32)) == b"A"
+    with pytest.raises(ValueError, match="4096.* is outside"):
+        nano.token_bytes(kind(4096))
+    vocab = {token: kind(id) for token, id in nano.vocab.items()}
+    ours = Tokenizer(vocab, nano.merges)
+    assert ours.encode(SENTENCE) == IDS and ours.vocab == nano.vocab
+    assert {type(id) for id in ours.encode(SENTENCE + END)} == {int}
+
+
+@pytest.mark.parametrize("id", [True, np.bool_(True), torch.tensor(True),
+                                32.0, np.float64(32), torch.tensor(32.0)])
+def test_ids_that_are_no_whole_numbers(nano, id):
+    for call in (nano.token_bytes, lambda id: nano.decode([id])):
+        with pytest.raises(TypeError, match="must be an int, not (bool|float)"):
+            call(id)
+    with pytest.raises(ValueError, match="'A' has the id"):
+        Tokenizer(nano.vocab | {"A": id}, nano.merges)
+
+
+def test_decode_arrays(nano):
+    assert nano.decode(np.array(IDS, dtype=np.uint16)) == SENTENCE
+    with pytest.raises(TypeError, match="not bool"):
+        nano.decode(torch.tensor([True]))
 
 
 def test_special_tokens_can_be_split(nano, others):
@@ -455,6 +485,16 @@ def test_bad_training_input():
         Tokenizer.train(["a"], 300, special_tokens="<end>")
 
 
+def test_the_size_of_a_vocabulary_is_a_whole_number():
+    for size in (np.int64(258), torch.tensor(258)):
+        assert Tokenizer.train(["abab"], size).merges == [("a", "b")]
+    for size in (258.0, True, np.float32(258), torch.tensor(258.0), "258"):
+        with pytest.raises(ValueError, match="vocab_size is .*whole number"):
+            Tokenizer.train(["abab"], size)
+    with pytest.raises(ValueError, match="special token '' is empty"):
+        Tokenizer.train(["abab"], 300, special_tokens=(END, ""))
+
+
 def test_training_other_special_tokens():
     chat = Tokenizer.train(["robot robot"], 300, special_tokens=["<e>", "<u>"])
     assert chat.eos_token_id == len(chat) - 2
@@ -521,12 +561,23 @@ def test_an_interrupted_save_leaves_the_old_file(nano, files, monkeypatch):
     lambda b: b.replace(b"\n", b"\r\n").removesuffix(b"\r\n"),
     lambda b: b.split(b"\n", 1)[1],
     lambda b: b.replace(b"#version: 0.2", b"#version: 0.1 - trained anew"),
+    lambda b: b"\xef\xbb\xbf" + b,
+    lambda b: b"\xef\xbb\xbf" + b.split(b"\n", 1)[1].replace(b"\n", b"\r\n"),
 ], ids=["CRLF", "no final newline", "CRLF, no final newline", "no header",
-        "other header"])
+        "other header", "byte order mark", "byte order mark, no header"])
 def test_harmless_differences(files, nano, change):
     path = files / "merges.txt"
     path.write_bytes(change(path.read_bytes()))
     assert Tokenizer.load(files).merges == nano.merges
+
+
+def test_a_byte_order_mark_is_no_part_of_the_vocabulary(files, nano):
+    path = files / "vocab.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert Tokenizer.load(files).vocab == nano.vocab
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())    # a second one
+    with pytest.raises(ValueError, match="vocab.json is not JSON"):
+        Tokenizer.load(files)
 
 
 def test_only_a_version_line_is_a_header(files, nano):
@@ -581,9 +632,13 @@ def spoil(vocab, **changes):
 
 
 @pytest.mark.parametrize("text, word", [
-    (lambda v: "", "line 1"),
-    (lambda v: "{", "line 1"),
-    (lambda v: '{\n"a": 0,\n}', "line 3"),
+    (lambda v: "", "is not JSON"),
+    (lambda v: "{", "is not JSON"),
+    (lambda v: '{\n"a": 0,\n}', "is not JSON"),
+    (lambda v: "[" * 10 ** 6, "is not JSON"),
+    (lambda v: '{"a":' * 10 ** 6, "is not JSON"),
+    (lambda v: '{"a": ' + "1" * 10_000 + "}", "is not JSON"),
+    (lambda v: '{"a": NaN}', "nan"),
     (lambda v: "[1, 2]", "object"),
     (lambda v: '[["a", 0]]', "object"),
     (lambda v: "5", "object"),
@@ -630,8 +685,9 @@ def test_bad_parts_in_memory(nano):
         Tokenizer(nano.vocab, nano.merges, special_tokens=("<pad>",))
     with pytest.raises(TypeError, match="tuple"):
         Tokenizer(nano.vocab, nano.merges, special_tokens=END)
-    with pytest.raises(ValueError, match="special token ''"):
-        Tokenizer(nano.vocab, nano.merges, special_tokens=(END, ""))
+    for vocab in (nano.vocab, nano.vocab | {"": 4096}):
+        with pytest.raises(ValueError, match="special token '' is empty"):
+            Tokenizer(vocab, nano.merges, special_tokens=(END, ""))
 
 
 def test_ranks_count_and_not_ids(nano, others):
