@@ -7,6 +7,7 @@ import math
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import takewhile
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from gpt2.attention import check_attention_mask
 from gpt2.config import GPT2Config
-from gpt2.embeddings import check_ids, position_ids
+from gpt2.embeddings import check_ids, position_ids, whole_number
 from gpt2.kv_cache import KVCache
 from gpt2.tokenizer import Tokenizer
 
@@ -47,6 +48,14 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(drop.scatter(1, order, drop), -torch.inf)
 
 # %% chapters/12_generation.ipynb#penalize-repetition
+def within_float32(factor: float) -> float:
+    """The factor, at least 1e-20 and at most 1e20.
+
+    Far beyond these a logit overflows; at these the limit is reached.
+    """
+    return min(max(factor, 1e-20), 1e20)
+
+
 def penalize_repetition(logits: Tensor, seen: Tensor,
                         penalty: float) -> Tensor:
     """Make tokens that were seen less likely (penalty > 1), or more (< 1).
@@ -57,6 +66,7 @@ def penalize_repetition(logits: Tensor, seen: Tensor,
     """
     if penalty == 1.0:
         return logits
+    penalty = within_float32(penalty)
     changed = torch.where(logits < 0, logits * penalty, logits / penalty)
     return torch.where(seen, changed, logits)
 
@@ -75,19 +85,24 @@ def seen_tokens(ids: Tensor, mask: Tensor | None, vocab_size: int) -> Tensor:
 def process_logits(logits: Tensor, seen: Tensor | None = None, *,
                    do_sample: bool = True, temperature: float = 1.0,
                    top_k: int | None = 50, top_p: float = 1.0,
-                   repetition_penalty: float = 1.0) -> Tensor:
+                   repetition_penalty: float = 1.0,
+                   vocab_size: int | None = None) -> Tensor:
     """The logits (B, V) that a token is chosen from, in float32.
 
     In the order of transformers: repetition penalty (for `seen`, (B, V)
-    bool), then for sampling only temperature, top-k, top-p.
+    bool), then for sampling only temperature, top-k, top-p. vocab_size: the
+    ids from here on are left out, and (B, vocab_size) logits remain.
     """
-    logits = logits.float()
+    logits = logits[:, :vocab_size].float()
     if seen is not None:
-        logits = penalize_repetition(logits, seen, repetition_penalty)
+        logits = penalize_repetition(logits, seen[:, :vocab_size],
+                                     repetition_penalty)
     if not do_sample:
         return logits
-    logits = keep_top_k(logits / temperature, top_k)
-    return keep_top_p(logits, top_p)
+    if temperature != 1.0:
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # largest is 0
+        logits = logits / within_float32(temperature)
+    return keep_top_p(keep_top_k(logits, top_k), top_p)
 
 # %% chapters/12_generation.ipynb#choose-token
 def choose_token(logits: Tensor, seen: Tensor | None = None, *,
@@ -97,12 +112,13 @@ def choose_token(logits: Tensor, seen: Tensor | None = None, *,
     """One token per row, (B,): the most likely one, or one drawn.
 
     logits: (B, V); seen and options: those of `process_logits`. generator:
-    on the logits' device; None for torch's global one.
+    on the logits' device; None for torch's global one. A row whose logits
+    are not finite gets any token: see `require_finite`.
     """
     logits = process_logits(logits, seen, do_sample=do_sample, **options)
     if not do_sample:
         return logits.argmax(dim=-1)                         # (B,)
-    probabilities = logits.softmax(dim=-1)                   # (B, V)
+    probabilities = logits.softmax(dim=-1).nan_to_num(1.0)   # (B, V)
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
 # %% chapters/12_generation.ipynb#require
@@ -110,29 +126,46 @@ def _require(right: bool, name: str, value, expected: str) -> None:
     if not right:
         raise ValueError(f"{name} is {value}; {expected}")
 
+
+def _require_whole(name: str, value, least: int, expected: str) -> int:
+    with suppress(ValueError):
+        return whole_number(name, value, least)
+    _require(False, name, value, expected)
+
 # %% chapters/12_generation.ipynb#check-options
-def check_options(config: GPT2Config, prompt_length: int,
-                  max_new_tokens: int, temperature: float = 1.0,
+def check_options(config: GPT2Config, temperature: float = 1.0,
                   top_k: int | None = 50, top_p: float = 1.0,
-                  repetition_penalty: float = 1.0) -> None:
-    """Raise ValueError for settings that make no distribution, or for more
-    tokens than the model has positions. prompt_length: in tokens."""
-    n, limit = max_new_tokens, config.n_positions
-    _require(isinstance(n, int) and n >= 1, "max_new_tokens", n,
-             "ask for a whole number, 1 or more.")
+                  repetition_penalty: float = 1.0,
+                  vocab_size: int | None = None) -> None:
+    """Raise ValueError for settings that make no distribution."""
     _require(0 < temperature < math.inf, "temperature", temperature, "it must"
              " be above 0. For the most likely token use do_sample=False.")
-    _require(top_k is None or isinstance(top_k, int) and top_k >= 0, "top_k",
-             top_k, "use a whole number, 1 or more, or 0 for all tokens.")
+    _require_whole("top_k", 0 if top_k is None else top_k, 0,
+                   "use a whole number, 1 or more, or 0 for all tokens.")
     _require(0 < top_p <= 1, "top_p", top_p, "it lies above 0, up to 1.")
     _require(0 < repetition_penalty < math.inf, "repetition_penalty",
              repetition_penalty, "it must be above 0; 1 changes nothing.")
+    rows = config.vocab_size
+    expected = f"use a whole number from 1 to {rows:,}, or None for all."
+    known = rows if vocab_size is None else _require_whole(
+        "vocab_size", vocab_size, 1, expected)
+    _require(known <= rows, "vocab_size", vocab_size, expected)
+
+# %% chapters/12_generation.ipynb#check-length
+def check_length(config: GPT2Config, prompt_length: int,
+                 max_new_tokens: int) -> int:
+    """max_new_tokens as an int, or ValueError if it is none, or more than
+    the model has positions for. prompt_length: in tokens."""
+    n = _require_whole("max_new_tokens", max_new_tokens, 1,
+                       "ask for a whole number, 1 or more.")
+    limit = config.n_positions
     _require(n <= limit, "max_new_tokens", f"{n:,}",
              f"this model has {limit:,} positions.")
     _require(prompt_length + n <= limit + 1, "prompt + new tokens",
              f"{prompt_length:,} + {n:,} = {prompt_length + n:,}", "this"
-             f" model goes to {limit + 1:,}. Ask for fewer, or pass"
-             " truncate=True to drop the oldest tokens.")
+             f" model goes to {limit + 1:,}; no window slides. Ask for fewer,"
+             " or pass truncate=True to drop the oldest tokens.")
+    return n
 
 # %% chapters/12_generation.ipynb#left-pad
 def left_pad(prompts: list[list[int]], pad_token_id: int = 0,
@@ -204,23 +237,26 @@ def end_tokens(config: GPT2Config, eos_token_id=None,
                pad_token_id: int | None = None) -> tuple[list[int], int]:
     """The tokens that end a row, and the one that fills it up afterwards.
 
-    eos_token_id: an id, several, () for never, or None for the config's.
-    pad_token_id: None for the config's, else for the first end token.
-    Raises ValueError for a given id outside the vocabulary.
+    eos_token_id: an id, several, () for never, or None for the checkpoint's:
+    those of generation_config.json, else of config.json. pad_token_id: None
+    for the same, else the first end token. Raises ValueError for a given id
+    outside the vocabulary; one in a file is passed over.
     """
-    eos = config.eos_token_id if eos_token_id is None else eos_token_id
-    eos = () if eos is None else [eos] if isinstance(eos, int) else eos
-    eos = [int(id) for id in eos]
-    if eos_token_id is None:                 # a default may be out of reach
-        eos = [id for id in eos if 0 <= id < config.vocab_size]
-    pad = config.pad_token_id if pad_token_id is None else pad_token_id
-    pad = (eos or [0])[0] if pad is None else int(pad)
-    for name, id in [*(("eos_token_id", id) for id in eos),
-                     ("pad_token_id", pad)]:
-        if not 0 <= id < config.vocab_size:
-            raise ValueError(
-                f"{name} {id} is outside the vocabulary: 0 to"
-                f" {config.vocab_size - 1}. To never end: eos_token_id=().")
+    files = {name: config.generation.get(name, getattr(config, name))
+             for name in ("eos_token_id", "pad_token_id")}
+    eos = files["eos_token_id"] if eos_token_id is None else eos_token_id
+    eos = () if eos is None else eos if isinstance(eos, Iterable) else [eos]
+    eos, limit = [int(id) for id in eos], config.vocab_size
+    if eos_token_id is None:
+        eos = [id for id in eos if 0 <= id < limit]
+    pad = files["pad_token_id"] if pad_token_id is None else int(pad_token_id)
+    if pad is None or pad_token_id is None and not 0 <= pad < limit:
+        pad = (eos or [0])[0]
+    for id in (*eos, pad):
+        if not 0 <= id < limit:
+            name = "eos_token_id" if id in eos else "pad_token_id"
+            raise ValueError(f"{name} {id} is outside the vocabulary: 0 to"
+                             f" {limit - 1}. To never end: eos_token_id=().")
     return eos, pad
 
 # %% chapters/12_generation.ipynb#reader
@@ -252,6 +288,48 @@ class Reader:
     def close(self) -> None:
         """Nothing more will be read."""
 
+# %% chapters/12_generation.ipynb#require-finite
+class NotFinite(ArithmeticError):
+    """Numbers that are NaN or infinite: nothing can be made of them."""
+
+
+def require_finite(largest: list[float], ended: list[float],
+                   number: int) -> None:
+    """Raise NotFinite if the largest logit of a row that has not ended is
+    NaN or infinite. number: of the new token, from 1."""
+    if not all(over or math.isfinite(z) for z, over in zip(largest, ended)):
+        raise NotFinite(
+            f"the logits of new token {number:,} are not finite, so none can"
+            " be chosen. Load the model with dtype=torch.float32, and look"
+            " for NaN in its weights.")
+
+# %% chapters/12_generation.ipynb#running-rows
+class RunningRows:
+    """Which rows of a batch still run; eos ends a row, pad fills it up."""
+
+    def __init__(self, ids: Tensor, eos: list[int], pad: int):
+        self.eos, self.pad = torch.tensor(eos, device=ids.device).long(), pad
+        self.ended = torch.zeros(len(ids), dtype=torch.bool,
+                                 device=ids.device)
+        self.steps, self.count = [], 0       # not looked at yet; all
+
+    def add(self, logits: Tensor, token: Tensor) -> Tensor:
+        """Take what was chosen from logits (B, V): (B,), pad where ended."""
+        before, self.count = self.ended, self.count + 1
+        token = torch.where(before, self.pad, token)
+        self.ended = before | torch.isin(token, self.eos)
+        self.steps.append(torch.stack([logits.amax(-1), before, self.ended]))
+        return token
+
+    def all_ended(self) -> bool:
+        """Whether none runs. Waits for the GPU, once for all steps so far;
+        raises NotFinite if a running row had NaN or infinite logits."""
+        steps = torch.stack(self.steps).tolist()             # of (3, B)
+        self.steps.clear()
+        for at, (largest, before, now) in enumerate(steps, 1 - len(steps)):
+            require_finite(largest, before, self.count + at)
+        return all(now)
+
 # %% chapters/12_generation.ipynb#new-tokens
 @torch.inference_mode()
 def new_tokens(start: Callable[[], Reader], ids: Tensor,
@@ -261,17 +339,17 @@ def new_tokens(start: Callable[[], Reader], ids: Tensor,
 
     start() makes the reader; options are those of `choose_token`."""
     reader, seen, tokens = start(), None, ids                # (B, P)
-    ends = torch.tensor(eos, dtype=torch.long, device=ids.device)
-    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    rows = RunningRows(ids, eos, pad)
     if options["repetition_penalty"] != 1.0:
         seen = seen_tokens(ids, mask, reader.model.config.vocab_size)
+    look = eos or ids.device.type == "cpu"   # else not before the last one
     try:
-        for _ in range(count):
-            token = choose_token(reader.read(tokens), seen, **options)
-            token = torch.where(ended, pad, token)           # (B,)
-            yield token
-            ended |= torch.isin(token, ends)
-            if eos and ended.all():
+        for number in range(1, count + 1):
+            logits = reader.read(tokens)[:, :options.get("vocab_size")]
+            token = rows.add(logits, choose_token(logits, seen, **options))
+            done = (look or number == count) and rows.all_ended()
+            yield token                                      # (B,)
+            if done:
                 break
             tokens = token[:, None]                          # (B, 1)
             if seen is not None:
@@ -428,19 +506,20 @@ def stream(model: nn.Module, ids: Tensor, max_new_tokens: int = 20, *,
            do_sample: bool = False, temperature: float = 1.0,
            top_k: int | None = 50, top_p: float = 1.0,
            repetition_penalty: float = 1.0, eos_token_id=None,
-           pad_token_id: int | None = None,
+           pad_token_id: int | None = None, vocab_size: int | None = None,
            attention_mask: Tensor | None = None,
            generator: torch.Generator | None = None,
            truncate: bool = False, compile: bool = False) -> Iterator[Tensor]:
     """Yield new tokens, one per row, (B,). Arguments: see `generate`."""
-    config, n = model.config, max_new_tokens
-    limits = dict(temperature=temperature, top_k=top_k, top_p=top_p,
-                  repetition_penalty=repetition_penalty)
-    check_options(config, 0, n, **limits)
+    config, limits = model.config, dict(
+        temperature=temperature, top_k=top_k, top_p=top_p,
+        repetition_penalty=repetition_penalty, vocab_size=vocab_size)
+    check_options(config, **limits)
+    n = check_length(config, 0, max_new_tokens)
     ids, mask = prepare_prompt(config, ids, attention_mask, keep=(
         config.n_positions + 1 - n if truncate else None))
     P = ids.shape[1]
-    check_options(config, P, n, **limits)
+    check_length(config, P, n)
     check_devices(model, ids, generator)
     eos, pad = end_tokens(config, eos_token_id, pad_token_id)
     start = partial(make_reader, model, ids, mask, P + n - 1, compile)
@@ -456,13 +535,14 @@ def generate(model: nn.Module, ids: Tensor, max_new_tokens: int = 20, *,
     do_sample=False takes the most likely token; else temperature, top_k
     (50), top_p and repetition_penalty shape the draw, from generator. Rows
     end with eos_token_id and are filled with pad_token_id. attention_mask
-    (B, P): left padding. truncate=True keeps the prompt's last tokens where
-    it is too long for the model; compile=True compiles the steps. The model
-    stays in its mode: call eval() first. Raises TypeError, ValueError.
+    (B, P): left padding. Ids from vocab_size on are never chosen. No window
+    slides: truncate=True keeps the prompt's last tokens where it is too long
+    for the model. compile=True compiles the steps. The model stays in its
+    mode: call eval() first. Raises TypeError, ValueError, and NotFinite for
+    logits that are NaN or infinite (on a GPU without end tokens: at the end).
     """
-    n = num_return_sequences
-    _require(isinstance(n, int) and n >= 1, "num_return_sequences", n,
-             "ask for a whole number, 1 or more.")
+    n = _require_whole("num_return_sequences", num_return_sequences, 1,
+                       "ask for a whole number, 1 or more.")
     if n > 1 and isinstance(ids, Tensor):                    # n copies each
         ids = ids.repeat_interleave(n, dim=0)
         mask = options.pop("attention_mask", None)
@@ -471,17 +551,26 @@ def generate(model: nn.Module, ids: Tensor, max_new_tokens: int = 20, *,
     tokens = list(stream(model, ids, max_new_tokens, **options))
     return torch.cat([ids, torch.stack(tokens, dim=1)], dim=1)
 
+# %% chapters/12_generation.ipynb#text-prompt
+def text_prompt(model: nn.Module, tokenizer: Tokenizer, prompt: str,
+                options: dict) -> tuple[Tensor, dict]:
+    """The prompt's ids, (1, P), and the options of `stream` with vocab_size:
+    unless given, as many ids as both model and tokenizer know."""
+    ids = torch.tensor([tokenizer.encode(prompt)], dtype=torch.long,
+                       device=next(model.parameters()).device)
+    known = min(len(tokenizer), model.config.vocab_size)
+    return ids, {"vocab_size": known, **options}
+
 # %% chapters/12_generation.ipynb#stream-text
 def stream_text(model: nn.Module, tokenizer: Tokenizer, prompt: str,
                 max_new_tokens: int = 20, **options) -> Iterator[str]:
     """Yield the continuation of a text, in pieces of whole characters.
 
     The token that ends the text is left out; bytes that are no UTF-8 become
-    U+FFFD. options: those of `stream`. Raises at the call, as stream does.
+    U+FFFD. options: those of `stream`; see `text_prompt`. Raises at the
+    call, as stream does.
     """
-    device = next(model.parameters()).device
-    ids = torch.tensor([tokenizer.encode(prompt)], dtype=torch.long,
-                       device=device)                        # (1, P)
+    ids, options = text_prompt(model, tokenizer, prompt, options)
     tokens = stream(model, ids, max_new_tokens, **options)
     ends, _ = end_tokens(model.config, options.get("eos_token_id"))
     return text_pieces(tokenizer, tokens, set(ends))
@@ -510,11 +599,9 @@ def generate_texts(model: nn.Module, tokenizer: Tokenizer, prompt: str,
                    **options) -> list[str]:
     """`count` continuations of a text, as one batch; see `stream_text`.
 
-    options: those of `generate`.
+    options: those of `generate`; see `text_prompt`.
     """
-    device = next(model.parameters()).device
-    ids = torch.tensor([tokenizer.encode(prompt)], dtype=torch.long,
-                       device=device)                        # (1, P)
+    ids, options = text_prompt(model, tokenizer, prompt, options)
     rows = generate(model, ids, max_new_tokens,
                     num_return_sequences=count, **options)
     ends, _ = end_tokens(model.config, options.get("eos_token_id"))
@@ -525,16 +612,21 @@ def generate_texts(model: nn.Module, tokenizer: Tokenizer, prompt: str,
 __all__ = [
     "keep_top_k",
     "keep_top_p",
+    "within_float32",
     "penalize_repetition",
     "seen_tokens",
     "process_logits",
     "choose_token",
     "check_options",
+    "check_length",
     "left_pad",
     "check_padding",
     "prepare_prompt",
     "end_tokens",
     "Reader",
+    "NotFinite",
+    "require_finite",
+    "RunningRows",
     "new_tokens",
     "StaticCache",
     "static_step",
@@ -546,6 +638,7 @@ __all__ = [
     "check_devices",
     "stream",
     "generate",
+    "text_prompt",
     "stream_text",
     "text_pieces",
     "until_end",

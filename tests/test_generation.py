@@ -5,6 +5,7 @@ import re
 import shutil
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from transformers.generation import (
@@ -16,11 +17,12 @@ import gpt2.generation
 from gpt2.checks import reference_model, reference_state
 from gpt2.config import GPT2Config
 from gpt2.embeddings import position_ids
-from gpt2.generation import (StaticCache, check_options, choose_token,
-                             generate, generate_texts, keep_top_k, keep_top_p,
-                             left_pad, make_reader, penalize_repetition,
-                             process_logits, seen_tokens, stream, stream_text,
-                             text_pieces, until_end)
+from gpt2.generation import (NotFinite, RunningRows, StaticCache,
+                             check_length, choose_token, end_tokens, generate,
+                             generate_texts, keep_top_k, keep_top_p, left_pad,
+                             make_reader, penalize_repetition, process_logits,
+                             seen_tokens, stream, stream_text, text_pieces,
+                             until_end)
 from gpt2.model import GPT2, GPT2Output
 from gpt2.tokenizer import Tokenizer
 
@@ -376,6 +378,33 @@ def test_pad_of_the_config_and_unreachable_eos():
     assert generate(model, torch.tensor([[0]] * 3), 5).shape == (3, 4)
 
 
+@pytest.mark.parametrize("said, given, expected", [
+    ({}, {}, ([96], 8)),
+    ({"eos_token_id": 3}, {}, ([3], 8)),
+    ({"eos_token_id": [3, 50]}, {}, ([3, 50], 8)),
+    ({"eos_token_id": 0, "pad_token_id": 0}, {}, ([0], 0)),
+    ({"pad_token_id": 7}, {}, ([96], 7)),
+    ({"eos_token_id": None, "pad_token_id": None}, {}, ([], 0)),
+    ({"eos_token_id": [3, 97, -1], "pad_token_id": 97}, {}, ([3], 3)),
+    ({"eos_token_id": [3, 50]}, {"eos_token_id": 96}, ([96], 8)),
+    ({"eos_token_id": [3, 50]}, {"eos_token_id": ()}, ([], 8)),
+    ({"pad_token_id": 7}, {"pad_token_id": 5}, ([96], 5)),
+    ({"temperature": 0.0, "max_new_tokens": 1}, {}, ([96], 8)),
+    ({}, {"eos_token_id": np.int64(3)}, ([3], 8)),
+    ({}, {"eos_token_id": np.array([3, 4])}, ([3, 4], 8))], ids=str)
+def test_ends_of_the_checkpoint(said, given, expected):
+    """generation_config.json before config.json, an argument before both."""
+    config = GPT2Config(**{**BASE, "pad_token_id": 8}, generation=said)
+    assert end_tokens(config, **given) == expected
+
+
+def test_pads_out_of_reach():
+    config = GPT2Config(**BASE, pad_token_id=50256)  # a default, never said
+    assert end_tokens(config) == ([96], 96)
+    with pytest.raises(ValueError, match="pad_token_id 50256"):
+        end_tokens(config, pad_token_id=50256)
+
+
 def test_one_prefill_then_one_token_a_step():
     model = Scripted([[1, 2, 3, 4, 5]] * 3)
     ids, mask = batch()
@@ -485,10 +514,275 @@ def test_other_devices(ours):
         stream(ours, IDS, attention_mask=torch.ones(1, 3, device="meta"))
 
 
-def test_check_options_defaults():
-    check_options(GPT2Config(), 1000, 25)
-    with pytest.raises(ValueError, match="1,000 . 26 = 1,026"):
-        check_options(GPT2Config(), 1000, 26)
+def test_check_length():
+    assert check_length(GPT2Config(), 1000, 25) == 25
+    with pytest.raises(ValueError, match="1,000 . 26 = 1,026.*no window"):
+        check_length(GPT2Config(), 1000, 26)
+
+
+WHOLE = [np.int64, np.uint8, np.array, torch.tensor]
+
+
+@pytest.mark.parametrize("kind", WHOLE, ids=lambda kind: kind.__name__)
+def test_whole_numbers_of_every_kind(ours, kind):
+    """NumPy's integers, and arrays and tensors that are one number."""
+    assert torch.equal(
+        generate(ours, IDS, kind(4), num_return_sequences=kind(2),
+                 top_k=kind(1), vocab_size=kind(97), do_sample=True),
+        generate(ours, IDS, 4, num_return_sequences=2))
+    assert torch.equal(generate(ours, IDS, kind(46), truncate=True),
+                       generate(ours, IDS, 46, truncate=True))
+
+
+@pytest.mark.parametrize("value", [
+    True, np.True_, torch.tensor(True), 2.0, np.float64(2), "2", None,
+    torch.tensor([2, 3])], ids=repr)
+def test_what_is_no_whole_number(ours, value):
+    for name in ("max_new_tokens", "num_return_sequences"):
+        with pytest.raises(ValueError, match=f"{name} is .*whole number"):
+            generate(ours, IDS, **{name: value})
+    for name in ("top_k", "vocab_size"):     # None is one of their values
+        if value is not None:
+            with pytest.raises(ValueError, match=f"{name} is .*whole"):
+                stream(ours, IDS, **{name: value})
+
+
+# --- numbers that float32 cannot hold ---------------------------------------
+
+EXTREMES = [1e-320, 5e-324, 1e-46, 1e-40, 1e-30]
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 1e4, 3e38])
+@pytest.mark.parametrize("temperature", EXTREMES)
+def test_a_temperature_towards_zero_is_greedy(temperature, spread):
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 31, generator=g)
+    logits = logits / logits.abs().max() * spread
+    for top_k, top_p in ((50, 1.0), (0, 0.9), (0, 1e-320)):
+        options = dict(temperature=temperature, top_k=top_k, top_p=top_p)
+        p = process_logits(logits, **options).softmax(-1)
+        assert (p.max(-1).values == 1).all()
+        assert torch.equal(choose_token(logits, do_sample=True, **options),
+                           logits.argmax(-1))
+
+
+def test_a_temperature_towards_zero_shares_a_tie():
+    tied = torch.tensor([[2.0, 5.0, 5.0, -torch.inf]])
+    p = process_logits(tied, temperature=1e-40).softmax(-1)
+    assert p.tolist() == [[0, 0.5, 0.5, 0]]
+
+
+@pytest.mark.parametrize("temperature", [1e30, 1e39, 1e308])
+def test_a_temperature_towards_infinity_is_uniform(temperature):
+    logits = torch.tensor([[9.0, -9.0, 3.0, -torch.inf]])    # one is cut
+    p = process_logits(logits, temperature=temperature).softmax(-1)
+    torch.testing.assert_close(p, torch.tensor([[1.0, 1.0, 1.0, 0.0]]) / 3)
+
+
+@pytest.mark.parametrize("penalty", [*EXTREMES, 1e30, 1e39, 1e308])
+def test_penalties_without_measure(penalty):
+    """Seen and positive: the largest of them wins, or all of them lose."""
+    logits = torch.tensor([[4.0, 3.0, 2.0, -1.0, -2.0, 0.5]])
+    seen = torch.tensor([[False, True, True, True, False, False]])
+    changed = penalize_repetition(logits, seen, penalty)
+    assert changed.isfinite().all()
+    assert changed.argmax() == (1 if penalty < 1 else 0)
+    p = process_logits(logits, seen, repetition_penalty=penalty).softmax(-1)
+    assert p.isfinite().all() and p.argmax() == changed.argmax()
+    every = penalize_repetition(logits, seen | True, penalty).softmax(-1)
+    assert every.isfinite().all()
+
+
+@pytest.mark.parametrize("options", [
+    dict(temperature=x) for x in (1e-320, 1e-40, 1e39, 1e308)] + [
+    dict(repetition_penalty=x) for x in (1e-320, 1e-40, 1e39, 1e308)] + [
+    dict(top_p=x) for x in (5e-324, 1e-40, 1 - 1e-16)] + [
+    dict(top_k=10 ** 30)], ids=str)
+def test_extreme_options_generate(ours, options):
+    for sample in (False, True):
+        out = generate(ours, IDS, 9, do_sample=sample, eos_token_id=(),
+                       **options)
+        assert out.shape == (1, 12)
+    if next(iter(options)) == "temperature" and options["temperature"] < 1:
+        assert torch.equal(out, generate(ours, IDS, 9, eos_token_id=()))
+
+
+# --- logits that are not finite ---------------------------------------------
+
+class Failing(Scripted):
+    """Scripted, with `bad` logits from step `at` on, in one row."""
+
+    def __init__(self, bad, at, row=0, **changes):
+        super().__init__([[1, 96, 3, 4, 5], [1, 2, 3, 4, 5]], **changes)
+        self.bad, self.at, self.row = bad, at, row
+
+    def forward(self, ids, **options):
+        out = super().forward(ids, **options)
+        if len(self.read) > self.at:
+            out.logits[self.row, 0] = torch.tensor(self.bad)
+        return out
+
+
+INF, NAN = float("inf"), float("nan")
+NOT_FINITE = {"nan": NAN, "minus infinity": -INF,
+              "one nan": [0.0] * 96 + [NAN], "one infinity":
+              [0.0, INF] + [0.0] * 95}
+WAYS = [dict(), dict(do_sample=True), dict(do_sample=True, top_k=0),
+        dict(do_sample=True, temperature=0.5, top_p=0.5),
+        dict(repetition_penalty=1.3), dict(vocab_size=97)]
+
+
+@pytest.mark.parametrize("bad", NOT_FINITE.values(), ids=NOT_FINITE)
+@pytest.mark.parametrize("options", WAYS, ids=str)
+@pytest.mark.parametrize("eos", [96, ()], ids=str)
+def test_logits_that_are_not_finite(bad, options, eos):
+    """Refused at the token, not after it; what came before is given."""
+    ids = torch.tensor([[96]] * 2)
+    for at in (0, 2):
+        with pytest.raises(NotFinite, match=f"new token {at + 1} .*not finite"
+                                            ".*dtype=torch.float32"):
+            generate(Failing(bad, at, row=1), ids, 5, eos_token_id=eos,
+                     **options)
+        tokens = stream(Failing(bad, at, row=1), ids, 5, eos_token_id=eos,
+                        **options)
+        for _ in range(at):
+            next(tokens)
+        with pytest.raises(NotFinite):
+            next(tokens)
+
+
+@pytest.mark.parametrize("bad", NOT_FINITE.values(), ids=NOT_FINITE)
+@pytest.mark.parametrize("options", WAYS, ids=str)
+def test_rows_that_have_ended_may_be_anything(bad, options):
+    """Row 0 says its end token at step 2; from then on it is padding."""
+    if options.get("do_sample"):             # the script's tokens, certainly
+        options = {**options, "top_k": 1}
+    model = Failing(bad, 2)
+    out = generate(model, torch.tensor([[0]] * 2), 5, pad_token_id=7,
+                   **options)
+    if "repetition_penalty" not in options:
+        assert out[:, 1:].tolist() == [[1, 96, 7, 7, 7], [1, 2, 3, 4, 5]]
+
+
+def test_one_cut_logit_is_not_a_fault():
+    """−∞ for some tokens is what a mask makes, and a draw can be made."""
+    cut = [-INF] * 96 + [1.0]
+    out = generate(Failing(cut, 0, row=1), torch.tensor([[0]] * 2), 1,
+                   do_sample=True)
+    assert out[1, 1] == 96
+
+
+def poisoned(dtype=torch.float32, **changes):
+    model, _ = pair(dtype, **changes)
+    with torch.no_grad():
+        model.ln_f.weight[3] = NAN
+    return model
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_nan_in_the_weights(sample, tokenizer):
+    """Every way of writing says so; none writes token 0 for ever."""
+    V = len(tokenizer)
+    model = poisoned(vocab_size=V, bos_token_id=V - 1, eos_token_id=V - 1)
+    for call in (lambda: generate(model, IDS, do_sample=sample),
+                 lambda: list(stream(model, IDS, do_sample=sample)),
+                 lambda: list(stream_text(model, tokenizer, "def",
+                                          do_sample=sample)),
+                 lambda: generate_texts(model, tokenizer, "def", count=2,
+                                        do_sample=sample)):
+        with pytest.raises(NotFinite, match="new token 1 "):
+            call()
+
+
+def test_float16_that_overflows():
+    model, _ = pair(torch.float16)
+    with torch.no_grad():
+        model.h[1].mlp.c_proj.weight.fill_(6e4)
+    with pytest.raises(NotFinite, match="dtype=torch.float32"):
+        generate(model, IDS)
+
+
+def test_a_gpu_without_ends_is_looked_at_once():
+    """There all steps are looked at together, and the first fault named."""
+    rows = RunningRows(torch.zeros(2, 1), [], 0)
+    for logits in (torch.zeros(2, 4), torch.tensor([[0.0, NAN], [0.0, 1.0]]),
+                   torch.zeros(2, 4)):
+        rows.add(logits, torch.zeros(2).long())
+    with pytest.raises(NotFinite, match="new token 2 "):
+        rows.all_ended()
+    assert rows.steps == []
+
+
+# --- more rows than the tokenizer has entries -------------------------------
+
+@pytest.fixture(scope="module")
+def wide(models):
+    """The model with 31 rows more, of large logits."""
+    ours = models[0]
+    config = GPT2Config(**{**BASE, "vocab_size": 128})
+    model, state = GPT2(config).double().eval(), ours.state_dict()
+    more = 9 * state["wte.weight"][:31]
+    state["wte.weight"] = torch.cat([state["wte.weight"], more])
+    model.load_state_dict(state)
+    return model
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_rows_without_an_entry_are_never_chosen(ours, wide, options):
+    """The same tokens as the model without them, also in a batch."""
+    ids, mask = batch()
+    options = dict(attention_mask=mask, eos_token_id=(), **options)
+    torch.manual_seed(0)
+    want = generate(ours, ids, 30, **options)
+    torch.manual_seed(0)
+    assert torch.equal(want, generate(wide, ids, 30, vocab_size=97,
+                                      **options))
+    torch.manual_seed(0)
+    assert (generate(wide, ids, 30, **options) >= 97).any()
+
+
+def test_choose_token_with_fewer_ids():
+    logits = torch.tensor([[0.0, 1.0, 9.0]])
+    seen = torch.tensor([[False, True, True]])
+    options = dict(vocab_size=2, repetition_penalty=0.5)
+    assert process_logits(logits, seen, **options).tolist() == [[0, 2]]
+    assert choose_token(logits, seen, **options) == 1
+    g = torch.Generator().manual_seed(0)
+    drawn = choose_token(logits.expand(200, -1), do_sample=True, vocab_size=2,
+                         generator=g)
+    assert drawn.unique().tolist() == [0, 1]
+
+
+def test_rows_without_an_entry_may_be_nan(ours, wide):
+    broken = copy.deepcopy(wide)
+    with torch.no_grad():
+        broken.wte.weight[97:] = NAN
+    assert torch.equal(generate(broken, IDS, 9, vocab_size=97),
+                       generate(ours, IDS, 9))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 98, 2.5, True])
+def test_bad_vocab_size(ours, wrong):
+    with pytest.raises(ValueError, match="vocab_size is .*from 1 to 97"):
+        stream(ours, IDS, vocab_size=wrong)
+
+
+def test_texts_hold_only_what_the_tokenizer_knows(tokenizer):
+    V = len(tokenizer)
+    ids = [*tokenizer.encode("so"), V + 10, V + 63]
+
+    def model():
+        return says(tokenizer, ids, vocab_size=V + 64)
+
+    text = "".join(stream_text(model(), tokenizer, "x", len(ids)))
+    assert text == "so" + 2 * tokenizer.decode([0])          # of equals
+    assert text == generate_texts(model(), tokenizer, "x", len(ids))[0]
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        generate_texts(model(), tokenizer, "x", len(ids), vocab_size=None)
+    small = says(tokenizer, [1, 2, 3], vocab_size=300, bos_token_id=0,
+                 eos_token_id=0)                             # fewer rows
+    assert generate_texts(small, tokenizer, "", 3) == [
+        tokenizer.decode([1, 2, 3])]
 
 
 # --- the state of the caller ------------------------------------------------
@@ -601,8 +895,9 @@ def tokenizer(root):
 
 def says(tokenizer, ids, **changes):
     V = len(tokenizer)
-    return Scripted([ids], vocab_size=V, n_positions=512, **{
-        **dict(bos_token_id=V - 1, eos_token_id=V - 1), **changes})
+    return Scripted([ids], **{**dict(
+        vocab_size=V, n_positions=512, bos_token_id=V - 1,
+        eos_token_id=V - 1), **changes})
 
 
 @pytest.mark.parametrize("text", [
@@ -876,6 +1171,26 @@ def test_static_cache_before_it_is_fixed(ours):
     cache.fix()
     assert cache.length == 7 and cache.slot.tolist() == [3]
     assert cache.readable.tolist() == [[True] * 3 + [False] * 5]
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_compiled_steps_refuse_nan(programs, sample):
+    """Also after good steps: the cache is poisoned under way."""
+    model = poisoned(torch.float64)
+    options = dict(eos_token_id=(), compile=True, do_sample=sample)
+    with pytest.raises(NotFinite, match="new token 1 "):
+        generate(model, IDS, 9, **options)
+    with torch.no_grad():
+        model.ln_f.weight[3] = 1.0
+    tokens = stream(model, IDS, 9, **options)
+    next(tokens), next(tokens)
+    with torch.no_grad():
+        model.ln_f.weight[3] = NAN
+    with pytest.raises(NotFinite, match="new token 3 "):
+        next(tokens)
+    with torch.no_grad():
+        model.ln_f.weight[3] = 1.0           # given back, and cleaned
+    assert torch.isfinite(generate(model, IDS, 9, **options)).all()
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
