@@ -183,10 +183,11 @@ def record_ladder(args, scale):
     config = config_of("gpt2", args.tiny)
     torch.manual_seed(0)
     model = GPT2(config)
-    ids = torch.randint(config.vocab_size, (scale.rung_batch, scale.length))
+    ids = torch.randint(config.vocab_size, (scale.rung_batch,
+                                            scale.length + 1))
     numbers = TrainingConfig(batch_size=len(ids), micro_batch=len(ids),
                              length=scale.length)
-    rungs = ladder(args.device, loss_rows=min(1024, ids.numel() // 4))
+    rungs = ladder(args.device, loss_rows=min(1024, ids[:, 1:].numel() // 4))
     fill(args.out / "ladder.jsonl", {
         rung.name: functools.partial(measure_rung, rung, model, numbers, ids,
                                      args.device, scale.updates // 2 + 1)
@@ -210,7 +211,7 @@ def measure_size(name, args, scale):
     free()
     engine.prepare(model, TrainingConfig(**{**vars(numbers),
                                             "micro_batch": micro}))
-    ids = torch.randint(config.vocab_size, (scale.batch, scale.length))
+    ids = torch.randint(config.vocab_size, (scale.batch, scale.length + 1))
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     seconds, losses = [], []
@@ -225,7 +226,7 @@ def measure_size(name, args, scale):
             "length": scale.length, "seconds": seconds, "losses": losses,
             "parameters": sum(count_parameters(config).values()),
             "flops_per_token": 3 * flops_per_token(config, scale.length),
-            "tokens_per_second": ids.numel() / best,
+            "tokens_per_second": ids[:, 1:].numel() / best,
             "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None}
 
 

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import math
 import mmap
 import os
 import pickle
@@ -23,8 +24,7 @@ import urllib.request
 from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import (BrokenExecutor, ProcessPoolExecutor,
-                                ThreadPoolExecutor)
+from concurrent import futures
 from contextlib import closing, contextmanager
 from http.client import HTTPException
 from itertools import accumulate, chain
@@ -47,20 +47,30 @@ class Document(NamedTuple):
     """One text of a corpus: a source file, an article, a line of .jsonl.
 
     The text is None where a file is not UTF-8; `usable` leaves it out.
+    held_out: None as long as the sides are not chosen, see `with_sides`.
     """
     name: str
     text: str | None
+    held_out: bool | None = None
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of the text: its identity, whatever its name."""
         return hashlib.sha256(self.text.encode("utf-8")).digest()
 
+# %% chapters/13_data.ipynb#as-text
+def as_text(data: bytes) -> str:
+    r"""UTF-8 as a text with \n line ends on every system, without a BOM.
+
+    Raises UnicodeDecodeError. Training and measuring both read so.
+    """
+    return data.decode("utf-8-sig").replace("\r\n", "\n")
+
 # %% chapters/13_data.ipynb#read-text
 def read_text(path: Path) -> str | None:
-    r"""A file's text with \n line ends on every system; None: not UTF-8."""
+    """A file's text, see `as_text`; None where it is not UTF-8."""
     try:
-        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        return as_text(path.read_bytes())
     except UnicodeDecodeError:
         return None
 
@@ -76,7 +86,8 @@ def read_jsonl(path: Path, name: str) -> Iterator[Document]:
                 try:
                     text = json.loads(line.decode("utf-8-sig"))["text"]
                     text.encode("utf-8")       # refuses a lone surrogate
-                except (ValueError, LookupError, TypeError, AttributeError):
+                except (ValueError, LookupError, TypeError, AttributeError,
+                        RecursionError):
                     raise DataError(f"{path}, line {number}: expected"
                                     ' {"text": "..."}, one JSON object a'
                                     " line, in UTF-8.") from None
@@ -91,7 +102,7 @@ def read_files(paths: Iterable[Path],
     """
     for path in paths:
         name = Path(os.path.relpath(path, base)).as_posix()
-        if path.suffix == ".jsonl":
+        if path.suffix.lower() == ".jsonl":
             yield from read_jsonl(path, name)
         else:
             yield Document(name, read_text(path))
@@ -181,19 +192,22 @@ LONG, PASSAGE = 100_000, 10_000               # characters
 
 
 def passages(document: Document) -> Iterator[Document]:
-    """A long text in passages, cut at blank lines; others as they are.
+    """A long text in passages, cut at blank lines, or at line ends where
+    none comes for LONG characters; others as they are.
 
     Texts of less than LONG characters and .py files stay whole. All
     passages but the last have at least PASSAGE characters.
     """
     text = document.text or ""
-    if len(text) < LONG or document.name.endswith(".py"):
+    if len(text) < LONG or document.name.lower().endswith(".py"):
         yield document
         return
     start = 0
     while start < len(text):
-        end = text.find("\n\n", start + PASSAGE)
-        end = len(text) if end < 0 else end + 2
+        end, gap = text.find("\n\n", start + PASSAGE, start + LONG), 2
+        if end < 0:
+            end, gap = text.find("\n", start + PASSAGE), 1
+        end = len(text) if end < 0 else end + gap
         yield Document(f"{document.name}@{start}", text[start:end])
         start = end
 
@@ -297,6 +311,77 @@ def held_out_fraction(source: str, asked: float | None = None) -> float:
                         " between 0 and 1, such as 0.1.")
     return fraction
 
+# %% chapters/13_data.ipynb#halves
+def halves(document: Document, fraction: float) -> Iterator[Document]:
+    """A document cut at a line end: its end, so large a part, is held out."""
+    text = document.text
+    middle = int(len(text) * (1 - fraction))
+    cut = text.rfind("\n", 0, middle) + 1 or middle
+    for start, part, held_out in (0, text[:cut], False), (
+            cut, text[cut:], True):
+        if part:
+            yield Document(f"{document.name}@{start}", part, held_out)
+
+# %% chapters/13_data.ipynb#with-sides
+def with_sides(documents: Iterable[Document],
+               fraction: float) -> Iterator[Document]:
+    """The documents with `held_out` set, by their hash; or all in halves,
+    if they would all be on one side."""
+    first, seen, documents = [], set(), iter(documents)
+    for document in documents:
+        first.append(document)
+        seen.add(is_held_out(document.digest, fraction))
+        if len(seen) == 2:
+            break
+    else:                            # the end came, and only one side
+        for document in first:
+            yield from halves(document, fraction)
+        return
+    for document in chain(first, documents):
+        yield document._replace(
+            held_out=is_held_out(document.digest, fraction))
+
+# %% chapters/13_data.ipynb#long-lines
+LONG_LINE, COPIED = 30, 0.25       # characters; the share that is too much
+
+
+def long_lines(text: str) -> list[int]:
+    """A hash of each line of LONG_LINE characters or more, without the
+    spaces around it. Equal in one process, not between two."""
+    lines = map(str.strip, text.split("\n"))
+    return [hash(line) for line in lines if len(line) >= LONG_LINE]
+
+
+def share_known(text: str, known: Tensor) -> float:
+    """The part of a text's long lines that stand in known, (N,) sorted."""
+    lines = torch.tensor(long_lines(text), dtype=torch.long)
+    if not len(lines) or not len(known):
+        return 0.0
+    at = torch.searchsorted(known, lines).clamp(max=len(known) - 1)
+    return float((known[at] == lines).double().mean())
+
+# %% chapters/13_data.ipynb#without-copies
+def without_copies(encoded: Iterable[tuple[Document, array]],
+                   left_out: Counter) -> Iterator[tuple[Document, array]]:
+    """The training documents, then the held-out ones that are no copies.
+
+    left_out counts the others as "copied". The held-out side waits in
+    memory, and 8 bytes for each long line of the training side.
+    """
+    lines, waiting = array("q"), []
+    for document, ids in encoded:
+        if document.held_out:
+            waiting.append((document, ids))
+        else:
+            lines.extend(long_lines(document.text))
+            yield document, ids
+    known = torch.tensor(lines, dtype=torch.long).unique()     # sorted
+    for document, ids in waiting:
+        if share_known(document.text, known) > COPIED:
+            left_out["copied"] += 1
+        else:
+            yield document, ids
+
 # %% chapters/13_data.ipynb#encode-documents
 _tokenizer: Tokenizer | None = None      # of a worker process
 
@@ -333,8 +418,8 @@ def learn_tokenizer(source: str, vocab_size: int) -> Tokenizer:
     fraction = held_out_fraction(source)
 
     def training_side(room=LEARN_FROM):
-        for document in documents(source):
-            if not is_held_out(document.digest, fraction):
+        for document in with_sides(documents(source), fraction):
+            if not document.held_out:
                 yield document.text
                 room -= len(document.text)
                 if room <= 0:
@@ -349,7 +434,7 @@ def token_sizes(tokenizer: Tokenizer) -> Tensor:
     return torch.tensor(sizes)
 
 # %% chapters/13_data.ipynb#shard-header
-MAGIC, VERSION = b"GPT2TOKS", 1
+MAGIC, VERSION = b"GPT2TOKS", 2
 HEADER = struct.Struct("<8sIIQ32s32s")         # 88 bytes, little-endian
 START = 128                                     # where the tokens begin
 
@@ -499,7 +584,7 @@ def end_with_parent() -> None:
     os._exit(1)
 
 # %% chapters/13_data.ipynb#in-order
-def in_order(pool: ProcessPoolExecutor, groups: Iterable[list[Document]],
+def in_order(pool: futures.Executor, groups: Iterable[list[Document]],
              most: int) -> Iterator[tuple[Document, array]]:
     """(document, its ids) as they came, with at most `most` groups away."""
     away = deque()
@@ -529,10 +614,10 @@ def encode_all(documents: Iterable[Document], tokenizer: Tokenizer,
         with tempfile.TemporaryDirectory() as home:
             path = Path(home, "tokenizer.pickle")
             path.write_bytes(pickle.dumps(tokenizer))
-            with ProcessPoolExecutor(workers, get_context("spawn"),
+            with futures.ProcessPoolExecutor(workers, get_context("spawn"),
                                      start_worker, (path,)) as pool:
                 yield from in_order(pool, groups, 2 * workers)
-    except BrokenExecutor:
+    except futures.BrokenExecutor:
         raise DataError("a process that tokenizes has died: killed, perhaps"
                         " for want of memory (try fewer workers), or the"
                         " script that calls prepare lacks"
@@ -597,20 +682,20 @@ SPLITS = ("train", "validation")
 MANIFEST, LISTING = "manifest.json", "documents.jsonl"
 
 
-def describe(document: Document, ids: array, held_out: float) -> dict:
+def describe(document: Document, ids: array) -> dict:
     """The line of documents.jsonl for one document."""
     return {"name": document.name, "sha256": document.digest.hex(),
             "bytes": len(document.text.encode("utf-8")), "tokens": len(ids),
-            "split": SPLITS[is_held_out(document.digest, held_out)]}
+            "split": SPLITS[document.held_out]}
 
 
 def write_listed(encoded: Iterable[tuple[Document, array]], listing, bar,
-                 writers: dict[str, ShardWriter], held_out: float) -> dict:
+                 writers: dict[str, ShardWriter]) -> dict:
     """Each document to its side, a line about it to listing; the counts."""
     counts = {name: dict.fromkeys(SPLITS, 0)
               for name in ("documents", "bytes", "tokens")}
     for document, ids in encoded:
-        row = describe(document, ids, held_out)
+        row = describe(document, ids)
         writers[row["split"]].add(ids)
         listing.write(json.dumps(row) + "\n")
         for name in counts:
@@ -625,19 +710,21 @@ def fill_directory(directory: Path, source: str, tokenizer: Tokenizer,
     writers = {split: ShardWriter(directory, split, tokenizer, shard_tokens)
                for split in SPLITS}
     left_out = Counter()
-    encoded = encode_all(documents(source, left_out), tokenizer, workers)
+    encoded = encode_all(with_sides(documents(source, left_out), held_out),
+                         tokenizer, workers)
     with closing(encoded), tqdm(unit="B", unit_scale=True, disable=None,
                                 desc=f"tokenizing {source}") as bar, \
             written_whole(directory / LISTING) as path, \
             open(path, "w", encoding="utf-8", newline="\n") as listing:
-        counts = write_listed(encoded, listing, bar, writers, held_out)
+        counts = write_listed(without_copies(encoded, left_out), listing,
+                              bar, writers)
     shards = {split: writer.close() for split, writer in writers.items()}
-    for split in SPLITS:
-        if not shards[split]:
-            raise DataError(f"{source!r} has no document for the {split}"
-                            f" split with held_out={held_out}:"
-                            f" {sum(counts['documents'].values())} documents,"
-                            f" left out: {dict(left_out)}.")
+    for split, written in shards.items():
+        if not written:
+            raise DataError(f"{source!r} has no text for the {split} split"
+                            f" with held_out={held_out}; documents left out:"
+                            f" {dict(left_out) or 'none'} (copied: they are"
+                            " in training text). Give more or other text.")
     listed = hashlib.sha256((directory / LISTING).read_bytes())
     return {"shards": shards, **counts, "left_out": dict(left_out),
             "listing": listed.hexdigest(),
@@ -712,13 +799,12 @@ def write_prepared(directory: Path, asked: dict, tokenizer: Tokenizer,
 # %% chapters/13_data.ipynb#tokens
 class Tokens:
     """The tokens of one split of a prepared corpus: one long sequence.
-
-    Raises DataError for a shard that is damaged, missing, or not the
-    manifest's.
-    """
+    DataError for a shard that is damaged, missing, or not the manifest's."""
 
     def __init__(self, directory: str | Path, split: str, tokenizer):
-        shards = read_manifest(Path(directory))["shards"]
+        manifest = read_manifest(Path(directory))
+        shards = manifest["shards"]
+        self.left_out = manifest.get("left_out", {})   # documents, by reason
         if split not in shards:
             raise DataError(f"no split {split!r}; there are {SPLITS}.")
         self.shards = []
@@ -774,32 +860,33 @@ def open_splits(source: str, tokenizer: Tokenizer,
 
 # %% chapters/13_data.ipynb#window-starts
 def window_starts(count: int, length: int, offset: int = 0) -> range:
-    """Where windows of `length` tokens begin: each overlaps the next by one.
+    """Where windows begin that predict `length` tokens each.
 
-    So every token between them is predicted exactly once. Windows do not
-    reach past `count`.
+    Such a window reads length + 1 tokens, the last one only to predict it:
+    the next window begins with it. So every token between them is predicted
+    exactly once. Windows do not reach past `count`.
     """
-    return range(offset, count - length + 1, length - 1)
+    return range(offset, count - length, length)
 
 # %% chapters/13_data.ipynb#window-order
 class WindowOrder:
     """Which window comes when: window i of an endless row of epochs.
 
     Each epoch is a fresh permutation of all windows, each exactly once, at
-    another offset of the text. Raises ValueError for a length below 2,
+    another offset of the text. Raises ValueError for a length below 1,
     DataError where count tokens fill no window at every offset.
     """
 
     def __init__(self, count: int, length: int, seed: int = 0):
-        if length < 2:
-            raise ValueError(f"windows of {length} tokens predict nothing;"
-                             " at least 2.")
+        if length < 1:
+            raise ValueError(f"windows of length {length} predict nothing;"
+                             " at least 1.")
         self.length, self.seed = length, seed
         # the largest offset that leaves every epoch equally many windows
-        self.per_epoch = len(window_starts(count - length + 2, length))
+        self.per_epoch = len(window_starts(count - length + 1, length))
         if self.per_epoch < 1:
             raise DataError(f"{count:,} tokens are too few for windows of"
-                            f" {length}: at least {2 * length - 2:,}. Give"
+                            f" {length}: at least {2 * length:,}. Give"
                             " more text or shorter windows.")
         self._latest = None, None         # one name: two threads look at it
 
@@ -809,10 +896,9 @@ class WindowOrder:
         if latest != number:
             generator = torch.Generator().manual_seed(
                 (self.seed * 1_000_003 + number) % 2 ** 63)
-            offset = int(torch.randint(self.length - 1, (),
-                                       generator=generator))
+            offset = int(torch.randint(self.length, (), generator=generator))
             order = torch.randperm(self.per_epoch, generator=generator)
-            starts = order * (self.length - 1) + offset
+            starts = order * self.length + offset
             self._latest = number, starts
         return starts
 
@@ -843,27 +929,26 @@ class GlobalBatches:
         return [int(self.order.epoch(e)[place]) for e, place in places]
 
     def read(self, n: int) -> Tensor:
-        """This process's rows of batch n, (batch_size / world, length)."""
+        """This process's rows of batch n: (batch_size / world, length + 1),
+        what is read and, one place later, what is predicted."""
         rows = self.batch_size // self.world
         starts = self.starts(n)[self.rank * rows:(self.rank + 1) * rows]
-        return torch.stack([self.tokens.window(start, self.length)
+        return torch.stack([self.tokens.window(start, self.length + 1)
                             for start in starts])
 
 # %% chapters/13_data.ipynb#batches
 class Batches(GlobalBatches):
     """The endless row of batches, each read while the one before is used.
-
-    Set `taken` to go to any other batch.
-    """
+    Set `taken` to go to any other batch."""
 
     def __init__(self, tokens: Tokens, batch_size: int, length: int,
                  **options):
         super().__init__(tokens, batch_size, length, **options)
         self.taken, self._next = 0, (None, None)
-        self._reader = ThreadPoolExecutor(1)
+        self._reader = futures.ThreadPoolExecutor(1)
 
     def take(self) -> Tensor:
-        """The next batch (batch_size / world, length), pinned for a GPU."""
+        """The next batch, see `read`; pinned for a GPU."""
         number, future = self._next
         if number != self.taken:
             future = self._reader.submit(self.read, self.taken)
@@ -875,6 +960,7 @@ class Batches(GlobalBatches):
     def state(self) -> dict:
         """All that decides which batch comes next."""
         return {"taken": self.taken, "seed": self.seed, "length": self.length,
+                "tokens read": self.length + 1,
                 "batch_size": self.batch_size, "tokens": len(self.tokens),
                 "corpus": self.tokens.fingerprint}
 
@@ -900,6 +986,14 @@ def check_position(saved: dict, mine: dict) -> None:
         raise DataError(f"the saved position has taken = {taken!r}; expected"
                         " the number of batches so far.")
 
+# %% chapters/13_data.ipynb#perplexity
+def perplexity(nats: float) -> float:
+    """e to the mean loss; inf where that is more than a float can hold."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
+
 # %% chapters/13_data.ipynb#compressors
 COMPRESSORS = {"gzip -9": lambda data: gzip.compress(data, 9),
                "xz -9e": lambda data: lzma.compress(
@@ -912,6 +1006,14 @@ def compressed_bits_per_byte(documents: list[str]) -> dict[str, float]:
     size = sum(map(len, data))
     return {name: 8 * sum(len(squeeze(text)) for text in data) / size
             for name, squeeze in COMPRESSORS.items()}
+
+
+def perplexity(nats: float) -> float:
+    """e to the mean loss; inf where that is more than a float can hold."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 # %% chapters/13_data.ipynb#n-grams
 class NGrams:
@@ -970,6 +1072,7 @@ class Trigram:
 __all__ = [
     "DataError",
     "Document",
+    "as_text",
     "read_text",
     "read_jsonl",
     "read_files",
@@ -996,6 +1099,13 @@ __all__ = [
     "is_held_out",
     "OTHER_FRACTIONS",
     "held_out_fraction",
+    "halves",
+    "with_sides",
+    "LONG_LINE",
+    "COPIED",
+    "long_lines",
+    "share_known",
+    "without_copies",
     "token_bytes",
     "encode_documents",
     "TYPECODES",
@@ -1040,6 +1150,7 @@ __all__ = [
     "GlobalBatches",
     "Batches",
     "check_position",
+    "perplexity",
     "COMPRESSORS",
     "compressed_bits_per_byte",
     "NGrams",

@@ -5,6 +5,7 @@
 import copy
 import math
 import os
+import pickle
 import shutil
 import time
 import warnings
@@ -28,13 +29,14 @@ from torch.utils.checkpoint import checkpoint
 from gpt2.block import TransformerBlock
 from gpt2.config import (GPT2Config, count_parameters, flops_per_token,
                          memory_bytes, save_config)
-from gpt2.model import GPT2, GPT2Output, run_blocks
+from gpt2.data import DataError
+from gpt2.model import GPT2, GPT2Output, check_labels, run_blocks
 from gpt2.pretrained import (CheckpointError, load_pretrained,
                              save_pretrained, save_tokenizer, write_json)
 from gpt2.tokenizer import Tokenizer
-from gpt2.training import (POSITION, STATE, Engine, TrainingConfig, autocast,
-                           count_losses, parameter_groups, rng_state,
-                           saved_directory, set_rng_state)
+from gpt2.training import (POSITION, STATE, Engine, TrainingConfig,
+                           count_losses, parameter_groups, read_state,
+                           rng_state, saved_directory, set_rng_state)
 
 # %% chapters/15_scaling.ipynb#step-work
 class Work(NamedTuple):
@@ -217,15 +219,13 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, labels: Tensor,
                          speed: Speed = Speed()) -> Tensor:
     """`next_token_loss` of the logits x weightᵀ, which never exist at once.
 
-    x: (B, T, C); weight: (V, C); labels: (B, T), the input ids; IGNORED
-    ones do not count. Differentiable once. Source: chapter 15.
+    x: (B, T, C); weight: (V, C); labels: (B, T), the input ids, or with one
+    token more; IGNORED ones do not count. Differentiable once. Source:
+    chapter 15.
     """
-    if x.shape[:2] != labels.shape or labels.shape[1] < 2:
-        raise ValueError(f"labels have shape {tuple(labels.shape)}, x has"
-                         f" {tuple(x.shape)}; expected (B, T) and (B, T, C)"
-                         " with T at least 2.")
-    targets = labels.roll(-1, dims=1)        # position t predicts t + 1
-    targets[:, -1] = IGNORED                 # the last one predicts nothing
+    check_labels(labels, *x.shape[:2])
+    targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)  # t predicts t + 1
+    targets = targets[:, :x.shape[1]]                      # (B, T)
     return _LinearCrossEntropy.apply(x.flatten(0, 1), weight,
                                      targets.flatten(), speed)
 
@@ -349,7 +349,7 @@ def ladder(device: str | torch.device = "cpu",
 # %% chapters/15_scaling.ipynb#measure-rung
 def measure_rung(rung: Rung, model: GPT2, config: TrainingConfig, ids: Tensor,
                  device: str | torch.device = "cpu", updates=4) -> dict:
-    """Speed, memory, losses of updates on ids (B, T); the first is not timed.
+    """Speed, memory, losses of updates on ids (B, T + 1), one not timed.
     peak_bytes: of CUDA's allocator, else LiveBytes; None where compiled."""
     engine, seconds, peak = rung.engine(device, model, config), [], None
     losses = []
@@ -371,7 +371,7 @@ def measure_rung(rung: Rung, model: GPT2, config: TrainingConfig, ids: Tensor,
         n = sum(p.numel() for p in engine.model.parameters())
         peak = live.peak + 16 * n        # weights, gradients, moments
     return {"rung": rung.name, "peak_bytes": peak, "losses": losses,
-            "tokens_per_second": ids.numel() / min(seconds[1:])}
+            "tokens_per_second": ids[:, 1:].numel() / min(seconds[1:])}
 
 # %% chapters/15_scaling.ipynb#step-bytes
 def step_bytes(config: GPT2Config, batch: int, T: int,
@@ -427,7 +427,7 @@ def available_memory(device: str | torch.device = "cpu") -> int:
 def fits(engine: FastEngine, model: GPT2, config: TrainingConfig) -> bool:
     """Does one update of this micro-batch, on a copy of the model, run?
     Tried as it is: compiled blocks need less, and minutes to compile."""
-    ids = torch.zeros(config.micro_batch, config.length, dtype=torch.long)
+    ids = torch.zeros(config.micro_batch, config.length + 1, dtype=torch.long)
     speed, engine.speed = engine.speed, replace(engine.speed, compile="")
     try:
         engine.prepare(copy.deepcopy(model), config)
@@ -580,18 +580,15 @@ def on_first(do: Callable[[], object]) -> object:
 class DDPEngine(ParallelEngine):
     """A whole model in each process; gradients are averaged."""
     again = 1                            # the buckets that are sent
+    called = property(lambda self: self.ddp)
 
     def prepare(self, model: GPT2, config: TrainingConfig) -> None:
         super().prepare(model, config)
         self.ddp = nn.parallel.DistributedDataParallel(self.model)
 
     def backward(self, ids: Tensor, share: float, last: bool) -> Tensor:
-        waiting = nullcontext() if last else self.ddp.no_sync()
-        with waiting, autocast(self.device, self.config.precision):
-            ids = ids.to(self.device, non_blocking=True)     # (B, T)
-            loss = share * self.ddp(ids, labels=ids).loss
-            loss.backward()
-        return loss.detach()
+        with nullcontext() if last else self.ddp.no_sync():
+            return super().backward(ids, share, last)
 
     def save(self, path: Path, position: dict, tokenizer: Tokenizer) -> None:
         states = everyone(rng_state(self.device))
@@ -610,7 +607,51 @@ class DDPEngine(ParallelEngine):
     def whole_model(self) -> GPT2 | None:
         return self.model if self.rank == 0 else None
 
-# %% chapters/15_scaling.ipynb#load-shards
+# %% chapters/15_scaling.ipynb#plain-metadata
+_METADATA = "torch.distributed.checkpoint.metadata"
+PLAIN = {            # what the names and shapes of a checkpoint consist of
+    *((_METADATA, name) for name in (
+        "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
+        "TensorStorageMetadata", "BytesStorageMetadata",
+        "ChunkStorageMetadata", "_MEM_FORMAT_ENCODING")),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    *((module, name) for module in ("pathlib", "pathlib._local")
+      for name in ("PosixPath", "WindowsPath")),
+    *(("torch", name) for name in (
+        "Size", "float32", "float64", "bfloat16", "float16")),
+    ("torch.serialization", "_get_layout")}
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Reads a pickle that asks for nothing but what is in PLAIN."""
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in PLAIN:
+            raise pickle.UnpicklingError(
+                f"it asks to call {module}.{name}, and nothing in it was run")
+        return super().find_class(module, name)
+
+# %% chapters/15_scaling.ipynb#shard-reader
+def shard_reader(path: Path):
+    """PyTorch's reader of a sharded checkpoint, with its names and shapes.
+    DataError where they are damaged, or point out of the folder."""
+    import torch.distributed.checkpoint as shards
+    try:
+        with open(path / ".metadata", "rb") as file:
+            metadata = PlainUnpickler(file).load()
+        files = {each.relative_path
+                 for each in metadata.storage_data.values()}
+        if wrong := [name for name in files if Path(name).name != name]:
+            raise ValueError(f"it points to {wrong[0]!r}")
+    except Exception as error:       # damaged bytes raise errors of any kind
+        raise DataError(f"{path / '.metadata'} cannot be read: {error}."
+                        " Remove this checkpoint, if its source is not to be"
+                        " trusted.") from error
+    reader = shards.FileSystemReader(path)
+    reader.read_metadata = lambda *args, **kwargs: metadata
+    return reader
+
+# %% chapters/15_scaling.ipynb#sharded-state
 def sharded_state(model: nn.Module, optimizer) -> dict:
     """Weights and moments by parameter name, each in whatever pieces it
     is in."""
@@ -623,13 +664,27 @@ def sharded_state(model: nn.Module, optimizer) -> dict:
     return {"model": weights, "optimizer": moments}
 
 
+def tensors_of(state: dict) -> dict:
+    """What of a sharded state is written and read: tensors, nothing else.
+    The optimizer's settings are the run's own, see TrainingConfig."""
+    return {"model": state["model"],
+            "optimizer": {"state": state["optimizer"]["state"]}}
+
+# %% chapters/15_scaling.ipynb#load-shards
 def load_shards(path: Path, model: nn.Module, optimizer) -> None:
-    """Read a sharded checkpoint into pieces of any other shape."""
+    """Read a sharded checkpoint into pieces of any other shape. Raises
+    DataError for one that is damaged, or asks to run anything."""
     import torch.distributed.checkpoint as shards
     from torch.distributed.checkpoint.state_dict import set_state_dict
-    state = sharded_state(model, optimizer)
-    with warnings.catch_warnings(action="ignore"):   # "no process group"
-        shards.load(state, checkpoint_id=path)
+    state, reader = sharded_state(model, optimizer), shard_reader(path)
+    try:
+        with warnings.catch_warnings(action="ignore"):   # "no process group"
+            shards.load(tensors_of(state), storage_reader=reader)
+    except shards.CheckpointException as error:  # not an Exception
+        why = next(iter(error.failures.values()))[0]
+        raise DataError(f"{path}: its shards cannot be read: {why}. Remove"
+                        " it; the run then resumes from the checkpoint"
+                        " before.") from error
     set_state_dict(model, optimizer, model_state_dict=state["model"],
                    optim_state_dict=state["optimizer"])
 
@@ -644,7 +699,7 @@ def save_shards(engine: ParallelEngine, path: Path, position: dict,
         beside = on_first(lambda: stack.enter_context(saved_directory(path)))
         state = sharded_state(engine.model, engine.optimizer)
         try:
-            shards.save(state, checkpoint_id=beside)
+            shards.save(tensors_of(state), checkpoint_id=beside)
         except shards.CheckpointException as error:  # not an Exception
             raise CheckpointError(f"a shard: {error}") from error
 
@@ -736,7 +791,7 @@ def restore_random(state: dict, engine: Engine) -> None:
 def load_any(path: Path, engine: FastEngine) -> None:
     """Into an engine of this chapter, what an engine here or in chapter 14
     has saved."""
-    state = torch.load(path / STATE, weights_only=True)
+    state = read_state(path)
     if (path / ".metadata").exists():
         load_shards(path, engine.model, engine.optimizer)
     else:
@@ -829,7 +884,11 @@ __all__ = [
     "everyone",
     "on_first",
     "DDPEngine",
+    "PLAIN",
+    "PlainUnpickler",
+    "shard_reader",
     "sharded_state",
+    "tensors_of",
     "load_shards",
     "save_shards",
     "gathered",

@@ -32,9 +32,9 @@ from gpt2.checks import evaluating
 from gpt2.config import (GPT2Config, config_from_dict, config_to_dict,
                          flops_per_token)
 from gpt2.data import (SPLITS, Batches, DataError, Tokens, Trigram,
-                       compressed_bits_per_byte, locked, prepare, texts,
-                       token_sizes, window_starts, written_directory)
-from gpt2.generation import generate, left_pad, until_end
+                       compressed_bits_per_byte, locked, perplexity, prepare,
+                       texts, token_sizes, window_starts, written_directory)
+from gpt2.generation import NotFinite, generate, left_pad, until_end
 from gpt2.model import GPT2, next_token_loss
 from gpt2.pretrained import (CheckpointError, load_pair, load_pretrained,
                              load_tokenizer, read_json, save_pretrained,
@@ -49,7 +49,7 @@ class TrainingConfig:
     steps: int = 600_000               # updates in the whole schedule
     batch_size: int = 512              # sequences per update, all together
     micro_batch: int = 8               # sequences at once, per process
-    length: int = 1024                 # tokens per sequence
+    length: int = 1024                 # positions trained per sequence
     learning_rate: float = 6e-4        # at the top of the schedule
     final_fraction: float = 0.1        # of it that is left at the end
     warmup: int = 700                  # updates until the top
@@ -79,7 +79,7 @@ class TrainingConfig:
         return cls(**{**TRAINING_PRESETS[name], **changes})
 
 # %% chapters/14_training.ipynb#check-training
-AT_LEAST_1 = {"steps", "batch_size", "micro_batch", "eval_every",
+AT_LEAST_1 = {"steps", "batch_size", "micro_batch", "length", "eval_every",
               "save_every", "keep"}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -93,7 +93,7 @@ def check_training(config: TrainingConfig) -> None:
                 not isinstance(value, kinds)):
             raise TypeError(f"{name} is {value!r}; it must be"
                             f" {f.type.__name__}.")
-        least = {"length": 2}.get(name, int(name in AT_LEAST_1))
+        least = int(name in AT_LEAST_1)
         if f.type is not str and not least <= value < math.inf:
             raise ValueError(f"{name} is {value}; it must be at least"
                              f" {least}.")
@@ -208,6 +208,7 @@ def set_rng_state(state: dict[str, Tensor], device: torch.device) -> None:
 class Stepper:
     """A model, its optimizer and its device: what one update needs."""
     rank, world = 0, 1               # this process, of how many
+    called = property(lambda self: self.model)    # what computes the loss
 
     def __init__(self, device: str | torch.device = "cpu"):
         self.device = torch.device(device)
@@ -223,8 +224,8 @@ class Stepper:
         """Add share × the gradient of these rows' mean loss; return share ×
         the loss. last: no rows of this update follow."""
         with autocast(self.device, self.config.precision):
-            ids = ids.to(self.device, non_blocking=True)     # (B, T)
-            loss = share * self.model(ids, labels=ids).loss
+            ids = ids.to(self.device, non_blocking=True)     # (B, T + 1)
+            loss = share * self.called(ids[:, :-1], labels=ids).loss
         loss.backward()
         return loss.detach()
 
@@ -242,19 +243,20 @@ class Stepper:
 # %% chapters/14_training.ipynb#accumulate
 def accumulate(stepper: Stepper, ids: Tensor,
                stop: Callable[[], bool] = lambda: False) -> Tensor | None:
-    """Gradients of the mean loss over all rows (B, T), by micro-batches.
+    """Gradients of the mean loss over all rows, (B, T + 1) tokens that train
+    T positions each, by micro-batches.
 
     Returns the loss. None when stop() said so before a micro-batch: the
     gradients are then worthless.
     """
     stepper.optimizer.zero_grad(set_to_none=True)
     parts = ids.split(stepper.config.micro_batch)
-    total = torch.zeros((), device=stepper.device, dtype=torch.float64)
+    total = 0.0                              # then of the loss's own dtype
     for number, part in enumerate(parts, 1):
         if stop():
             return None
         share = len(part) / len(ids)
-        total += stepper.backward(part, share, number == len(parts))
+        total = total + stepper.backward(part, share, number == len(parts))
     return total
 
 # %% chapters/14_training.ipynb#measured-peak
@@ -285,7 +287,8 @@ def spread(count: int, wanted: int) -> list[int]:
 
 def evaluation_windows(tokens: Tokens, length: int,
                        limit: int = 0) -> list[tuple[int, int]]:
-    """(start, length) of windows that predict all tokens but the first once.
+    """(start, predictions) of windows that predict all tokens but the first
+    once, `length` each.
 
     limit > 0: only that many, spread evenly. Else the last may be shorter.
     Raises DataError for fewer than 2 tokens.
@@ -295,8 +298,8 @@ def evaluation_windows(tokens: Tokens, length: int,
     starts = list(window_starts(len(tokens), length))
     if limit and limit < len(starts):
         return [(starts[i], length) for i in spread(len(starts), limit)]
-    end = starts[-1] + length - 1 if starts else 0
-    rest = [(end, len(tokens) - end)] if len(tokens) - end > 1 else []
+    end = starts[-1] + length if starts else 0
+    rest = [(end, len(tokens) - end - 1)] if len(tokens) - end > 1 else []
     return [*((start, length) for start in starts), *rest]
 
 # %% chapters/14_training.ipynb#count-losses
@@ -304,9 +307,10 @@ def evaluation_windows(tokens: Tokens, length: int,
 def count_losses(model: GPT2, tokens: Tokens, windows: Iterable, *,
                  sizes: Tensor, precision: str = "float32",
                  stop: Callable[[], bool] = lambda: False) -> Tensor | None:
-    """Sums over windows (start, length): nats, tokens, bytes, as float64.
+    """Sums over windows (start, predictions): nats, tokens, bytes, float64.
 
-    sizes: bytes of each token id. None when stop() said so between two.
+    sizes: bytes of each token id; rows that the model has beyond them are
+    no tokens, and left out. None when stop() said so between two.
     """
     device = model.wte.weight.device
     sums = torch.zeros(3, dtype=torch.float64)
@@ -314,9 +318,10 @@ def count_losses(model: GPT2, tokens: Tokens, windows: Iterable, *,
         for start, length in windows:
             if stop():
                 return None
-            ids = tokens.window(start, length)[None].to(device)  # (1, T)
-            loss = next_token_loss(model(ids).logits, ids)
-            sums += torch.tensor([float(loss) * (length - 1), length - 1,
+            ids = tokens.window(start, length + 1)[None].to(device)
+            logits = model(ids[:, :-1]).logits               # (1, T, V)
+            loss = next_token_loss(logits[..., :len(sizes)], ids)
+            sums += torch.tensor([float(loss) * length, length,
                                   int(sizes[ids[0, 1:].cpu()].sum())])
     return sums
 
@@ -324,7 +329,7 @@ def count_losses(model: GPT2, tokens: Tokens, windows: Iterable, *,
 def summarize(sums: Tensor) -> dict[str, float]:
     """Loss in nats per token, and what follows from it."""
     nats, count, size = sums.tolist()
-    return {"loss": nats / count, "perplexity": math.exp(nats / count),
+    return {"loss": nats / count, "perplexity": perplexity(nats / count),
             "bits_per_byte": nats / math.log(2) / size, "tokens": int(count)}
 
 
@@ -333,7 +338,7 @@ def evaluate(model: GPT2, tokens: Tokens, tokenizer: Tokenizer, *,
              precision: str = "float32") -> dict[str, float]:
     """Loss, perplexity and bits per byte on held-out text.
 
-    windows: how many are read, 0 for all; length: tokens in each, by
+    windows: how many are read, 0 for all; length: predictions in each, by
     default n_positions. bits_per_byte is of the text, however it is cut into
     tokens. Dropout is off meanwhile.
     """
@@ -417,6 +422,17 @@ def is_alive(number: int) -> bool:
         pass
     return True
 
+# %% chapters/14_training.ipynb#read-state
+def read_state(path: Path) -> dict:
+    """What `save` kept beside the model, by a reader that runs nothing.
+    DataError where it is damaged, or asks for more than plain values."""
+    try:
+        return dict(torch.load(path / STATE, weights_only=True))
+    except Exception as error:       # damaged bytes raise errors of any kind
+        raise DataError(f"{path / STATE} cannot be read, and nothing in it"
+                        " was run. Remove this checkpoint; the run then"
+                        " resumes from the one before.") from error
+
 # %% chapters/14_training.ipynb#engine
 class Engine(Stepper):
     """Runs a model on one device, in one process.
@@ -436,7 +452,7 @@ class Engine(Stepper):
 
     def load(self, path: Path) -> None:
         """Continue from what `save` wrote."""
-        state = torch.load(path / STATE, weights_only=True)
+        state = read_state(path)
         self.model.load_state_dict(load_pretrained(path).state_dict())
         self.optimizer.load_state_dict(state["optimizer"])
         set_rng_state(state["rng"], self.device)
@@ -509,6 +525,13 @@ def load_checkpoint(path: Path, engine: Engine, batches: Batches) -> int:
     engine.load(path)
     return position["step"]
 
+# %% chapters/14_training.ipynb#as-json
+def as_json(row: dict) -> str:
+    """One line; null for a number that JSON does not know: nan, inf."""
+    return json.dumps({key: value if not isinstance(value, float)
+                       or math.isfinite(value) else None
+                       for key, value in row.items()})
+
 # %% chapters/14_training.ipynb#log
 class Log:
     """metrics.jsonl of a run: one JSON object a line, also kept in `rows`.
@@ -525,7 +548,7 @@ class Log:
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(self.path) as beside:
-                beside.write_text("".join(json.dumps(row) + "\n"
+                beside.write_text("".join(as_json(row) + "\n"
                                           for row in self.rows), "utf-8")
 
     def add(self, **row) -> None:
@@ -533,7 +556,7 @@ class Log:
         self.rows.append(row)
         if self.path:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(as_json(row) + "\n")
 
     def has(self, step: int, key: str) -> int:
         """How many rows of this update, the newest, have this key."""
@@ -567,10 +590,6 @@ class Interrupted(Exception):
             "nothing is saved.")
         super().__init__(f"{signal.Signals(number).name} after update"
                          f" {step:,}: {where}")
-
-
-class NotFinite(ArithmeticError):
-    """A loss or gradient that is no number: nothing was updated by it."""
 
 # %% chapters/14_training.ipynb#catching-signals
 @contextmanager
@@ -657,10 +676,28 @@ def sample(model: GPT2, tokenizer: Tokenizer, prompt: str = "",
     new = min(max_new_tokens, model.config.n_positions)
     with evaluating(model):
         out = generate(model, ids, new, do_sample=True, top_k=40,
-                       temperature=0.8, generator=generator, truncate=True)
+                       temperature=0.8, generator=generator, truncate=True,
+                       vocab_size=len(tokenizer))
     return tokenizer.decode(out[0, ids.shape[1]:].tolist())
 
 # %% chapters/14_training.ipynb#look
+def held_out_numbers(step: int, engine: Engine, run: Run,
+                     stop: Callable[[], bool]) -> dict | None:
+    """See `summarize`; None when stop() said so. Raises NotFinite."""
+    config = engine.config
+    sums = engine.count_losses(
+        run.validation, evaluation_windows(
+            run.validation, config.length, config.eval_windows),
+        sizes=token_sizes(run.tokenizer), precision=config.precision,
+        stop=stop)
+    found = None if sums is None else summarize(sums)
+    if found and not math.isfinite(found["loss"]):
+        raise NotFinite(f"after update {step:,}: held-out loss"
+                        f" {found['loss']}. Nothing more was saved. Lower"
+                        " the learning rate.")
+    return found
+
+# %% chapters/14_training.ipynb#look-and-log
 def look(step: int, engine: Engine, run: Run, log: Log,
          stop: Callable[[], bool] = lambda: False) -> None:
     """Evaluate and sample, when it is time to and was not done yet."""
@@ -668,15 +705,11 @@ def look(step: int, engine: Engine, run: Run, log: Log,
     due = run.validation is not None and (
         last or step > 0 and step % config.eval_every == 0)
     if due and not log.has(step, "validation_loss"):
-        sums = engine.count_losses(
-            run.validation, evaluation_windows(
-                run.validation, config.length, config.eval_windows),
-            sizes=token_sizes(run.tokenizer), precision=config.precision,
-            stop=stop)
-        if sums is None:
+        found = held_out_numbers(step, engine, run, stop)
+        if found is None:
             return
-        log.add(step=step, **{f"validation_{key}": value for key, value
-                              in summarize(sums).items()})
+        log.add(step=step, **{f"validation_{key}": value
+                              for key, value in found.items()})
         report(log, engine, run)
     if config.sample_every and (last or step % config.sample_every == 0):
         for prompt in run.prompts[log.has(step, "sample"):]:
@@ -1084,18 +1117,25 @@ class Header(NamedTuple):
     indent: int              # of the def, in columns
 
 
+def parsed(source: str) -> ast.Module | None:
+    """The syntax tree of a Python source; None where Python finds none, or
+    cannot look so deep (`- - - ... 1` ends its recursion or its memory)."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
 def function_headers(documents: Iterable[str]) -> Iterator[Header]:
     """Every function of Python sources; files that do not parse: none."""
     for text in documents:
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                tree = ast.parse(text)
-        except (SyntaxError, ValueError):
-            continue
         lines = text.splitlines(keepends=True)
-        for node in ast.walk(tree):
+        for node in ast.walk(parsed(text) or ast.Module([], [])):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                end = node.body[0].lineno - 1
+                first = node.body[0]         # a decorator stands before a def
+                end = min(part.lineno for part in (first, *getattr(
+                    first, "decorator_list", []))) - 1
                 if node.lineno <= end:       # the body begins on a new line
                     yield Header("".join(lines[:end]).rstrip("\r\n"),
                                  node.col_offset)
@@ -1117,12 +1157,7 @@ def body_of(continuation: str, indent: int) -> str:
 
 def parses(body: str) -> bool:
     """Is this a function's body in Python?"""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            ast.parse("async def f():" + body)
-    except (SyntaxError, ValueError):
-        return False
-    return True
+    return parsed("async def f():" + body) is not None
 
 # %% chapters/14_training.ipynb#write-with
 def write_with(model: GPT2, tokenizer: Tokenizer, contexts: list[str],
@@ -1138,6 +1173,7 @@ def write_with(model: GPT2, tokenizer: Tokenizer, contexts: list[str],
         ids, mask = left_pad(prompts, tokenizer.eos_token_id)
         out = generate(model, ids.to(device), new, do_sample=True, top_k=0,
                        temperature=temperature, generator=generator,
+                       vocab_size=len(tokenizer),
                        attention_mask=mask.to(device))
         for row in out[:, ids.shape[1]:].tolist():
             yield until_end(tokenizer, row, [tokenizer.eos_token_id])
@@ -1277,19 +1313,21 @@ __all__ = [
     "remove_directory",
     "remove_leftovers",
     "is_alive",
+    "read_state",
     "Engine",
     "save_checkpoint",
     "require_same",
     "FREE",
     "load_checkpoint",
+    "as_json",
     "Log",
     "read_rows",
     "Interrupted",
-    "NotFinite",
     "catching_signals",
     "one_update",
     "Run",
     "sample",
+    "held_out_numbers",
     "look",
     "report",
     "progress",
@@ -1319,6 +1357,7 @@ __all__ = [
     "saved_plan",
     "require_new",
     "Header",
+    "parsed",
     "function_headers",
     "body_of",
     "parses",

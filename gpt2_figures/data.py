@@ -69,8 +69,9 @@ def bytes_per_token(density: dict[str, float]) -> Picture:
     ax.spines["left"].set_visible(False)
     ax.set(xlabel="bytes per token", xlim=(0, 1.15 * max(density.values())))
     return picture(fig, "Bytes per token of the small tokenizer by kind of"
-                        " text: most for Python code, fewer for English and"
-                        " German, fewest for digits and Chinese.")
+                        " text: most for Python code, fewer for English,"
+                        " fewer again for digits and German, fewest for"
+                        " Chinese.")
 
 
 FIELDS = ((0, 8, "magic word", "tokenizer"), (8, 4, "version", "position"),
@@ -131,17 +132,18 @@ def windows(tokens: list[str], length: int, epochs) -> Picture:
     for e, (offset, places) in enumerate(epochs):
         y = top - 3.2 * (e + 1) + 0.6
         _text(ax, 0.1, y + 0.9, f"epoch {e}", 10.5, ha="left")
-        for i, start in enumerate(range(offset, n - 1, length - 1)):
-            end, low = min(start + length, n), y + 0.95 * (1 - i % 2)
+        for i, start in enumerate(range(offset, n - 1, length)):
+            end, low = min(start + length + 1, n), y + 0.95 * (1 - i % 2)
             _rect(ax, left + start + 0.05, low, end - start - 0.1, 0.85,
                   tint("query", 0.55 if i % 2 else 0.72))
             _text(ax, left + (start + end) / 2, low + 0.4, str(places[i]),
                   10.5)
     return picture(fig, f"The first {n} tokens of a text and below them the"
-                        f" windows of {length} tokens of two epochs. Each"
-                        " window shares one token with the next. The second"
-                        " epoch begins at another offset, and the numbers in"
-                        " the windows, their order, are others.")
+                        f" windows of two epochs, {length + 1} tokens each."
+                        " The last token of a window is the first of the"
+                        " next. The second epoch begins at another offset,"
+                        " and the numbers in the windows, their order, are"
+                        " others.")
 
 
 def never_seen(epochs: list[float], shares: list[float]) -> Picture:

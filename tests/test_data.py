@@ -74,7 +74,7 @@ def contents(directory):
 def test_read_text(tmp_path):
     path = tmp_path / "a.txt"
     for stored, text in ((b"a\r\nb\n", "a\nb\n"), (b"", ""), (b"\xff", None),
-                         (b"a\rb", "a\rb"), ("\ufeffé".encode(), "\ufeffé"),
+                         (b"a\rb", "a\rb"), ("\ufeffé".encode(), "é"),
                          (b"\xed\xa0\x80", None), (b"\x00", "\x00")):
         path.write_bytes(stored)
         assert data.read_text(path) == text
@@ -83,12 +83,12 @@ def test_read_text(tmp_path):
 @pytest.mark.parametrize("line", [
     b"{", b"[]", b'"text"', b"{}", b'{"text": 1}', b'{"text": null}', b"7",
     b'{"text": ["a"]}', rb'{"text": "\ud800"}', b'{"text": "\xff"}',
-    b"\xff", b'{"text": "a"} x', b'["text"]'])
+    b"\xff", b'{"text": "a"} x', b'["text"]', b"[" * 100_000])
 def test_a_bad_line_is_named(tmp_path, line):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "fine"}\r\n\n' + line + b"\n")
     found = documents(str(path))
-    assert next(found) == ("a.jsonl:1", "fine")
+    assert next(found) == Document("a.jsonl:1", "fine")
     with pytest.raises(DataError, match=r"a\.jsonl, line 3: expected"):
         next(found)
 
@@ -97,8 +97,18 @@ def test_jsonl(tmp_path, tokenizer):
     path = tmp_path / "a.jsonl"
     path.write_bytes('\ufeff{"text": "one\\nline"}\n\n'
                      '{"id": 3, "text": "\u2028two\\ud83e\\udd16"}'.encode())
-    assert list(documents(str(path))) == [("a.jsonl:1", "one\nline"),
-                                          ("a.jsonl:3", "\u2028two🤖")]
+    assert list(documents(str(path))) == [
+        Document("a.jsonl:1", "one\nline"),
+        Document("a.jsonl:3", "\u2028two🤖")]
+
+
+def test_suffixes_in_any_case(tmp_path):
+    """Of a folder and by name, a .JSONL is lines, a .PY stays whole."""
+    (tmp_path / "a.JSONL").write_text('{"text": "one"}\n{"text": "two"}\n')
+    (tmp_path / "b.Py").write_text("x = 1\n\n" * 20_000)
+    for source in (tmp_path, tmp_path / "*"):
+        assert [d.text[:3] for d in documents(str(source))] == [
+            "one", "two", "x ="]
 
 
 def test_find_files(tmp_path, monkeypatch):
@@ -295,13 +305,141 @@ def test_bad_fractions(corpus, tokenizer, tmp_path, fraction):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("held_out, split", [(1e-9, "validation"),
-                                             (1 - 1e-9, "train")])
-def test_an_empty_split(corpus, tokenizer, tmp_path, held_out, split):
-    with pytest.raises(DataError, match=f"no document for the {split}"):
-        prepare(str(corpus), tokenizer, tmp_path / "d", held_out=held_out)
+@pytest.mark.parametrize("held_out, text, split", [
+    (0.1, "x", "validation|train"),                # nothing to cut
+    (0.1, "The robot says this a hundred times.\n" * 100, "validation")])
+def test_an_empty_split(tokenizer, tmp_path, held_out, text, split):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(DataError, match=f"no text for the ({split}) split.*"
+                       "Give more or other text"):
+        prepare(str(tmp_path), tokenizer, tmp_path / "d", held_out=held_out)
     assert not (tmp_path / "d").exists()
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def poem(lines, separator="\n"):
+    return separator.join(f"Line {i} of a small poem about nothing at all."
+                          for i in range(lines))
+
+
+@pytest.mark.parametrize("files", [1, 2, 5, 20])
+def test_few_documents(tokenizer, tmp_path, files):
+    """Whatever the hashes say, both sides have text, and none is lost."""
+    for attempt in range(8):
+        folder = tmp_path / f"text {attempt}"
+        folder.mkdir()
+        for n in range(files):
+            (folder / f"{n}.txt").write_text(f"{attempt} {n}\n{poem(30)}{n}")
+        sides = list(data.with_sides(documents(str(folder)), 0.1))
+        assert {d.held_out for d in sides} == {True, False}
+        whole = sorted(d.text for d in documents(str(folder)))
+        if len(sides) == files:                    # by hash, as ever
+            assert sorted(d.text for d in sides) == whole
+            assert all(d.held_out == is_held_out(d.digest) for d in sides)
+        else:
+            assert sorted(a.text + b.text for a, b in zip(
+                sides[::2], sides[1::2])) == whole
+            assert all(a.text.endswith("\n") and b.held_out and
+                       0.02 < len(b.text) / len(a.text + b.text) < 0.2
+                       for a, b in zip(sides[::2], sides[1::2]))
+
+
+@pytest.mark.parametrize("text", [
+    poem(1500), poem(30_000), poem(30_000, "\r"), "no line end " * 900,
+    poem(8_000, "\n\n")])
+def test_one_file_of_ones_own(tokenizer, tmp_path, text):
+    path = tmp_path / "own.txt"
+    path.write_bytes(text.encode())
+    prepare(str(path), tokenizer, tmp_path / "d")
+    train, held = (Tokens(tmp_path / "d", split, tokenizer)
+                   for split in data.SPLITS)
+    parts = [*data.texts(train, tokenizer), *data.texts(held, tokenizer)]
+    assert sum(map(len, parts)) == len(text)
+    assert 0.01 < len(held) / (len(held) + len(train)) < 0.3
+
+
+def test_a_jsonl_of_few_lines(tokenizer, tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps({"text": poem(20).replace(
+        "small", f"{n}")}) + "\n" for n in range(3)))
+    made = prepare(str(path), tokenizer, tmp_path / "d")
+    assert made["documents"]["train"] >= 1 <= made["documents"]["validation"]
+
+
+def test_a_small_corpus_learns_from_its_training_side(tmp_path):
+    """A word of the last tenth of a single file shapes no merge."""
+    (tmp_path / "a.txt").write_text("robot\n" * 90 + "zebra\n" * 10)
+    own = data.learn_tokenizer(str(tmp_path / "a.txt"), 300)
+    assert len(own.encode("robot")) == 1 < 5 == len(own.encode("zebra"))
+
+
+# ------------------------------------------------ copies between the two sides
+def sided(known, held):
+    """(left out, names of what stays) for texts of the two sides."""
+    left_out = Counter()
+    pairs = [(Document(f"h{n}", text, True), n)
+             for n, text in enumerate(held)]
+    pairs += [(Document(f"t{n}", text, False), n)
+              for n, text in enumerate(known)]
+    kept = list(data.without_copies(pairs, left_out))
+    return left_out["copied"], [document.name for document, _ in kept]
+
+
+def test_copies_leave_the_held_out_side():
+    lines = [f"this_line_{n} = is_long_enough_to_count({n})"
+             for n in range(40)]
+    new = [line.upper() for line in lines]
+    text = "\n".join
+    known = [text(lines)]
+    assert sided(known, [text(lines)]) == (1, ["t0"])
+    for copied, out in ((0, 0), (10, 0), (11, 1), (40, 1)):     # of 40
+        assert sided(known, [text(lines[:copied] + new[copied:])]) == (
+            out, ["t0"] + ["h0"] * (not out))
+    indented = text("\t  " + line + "  " for line in lines)
+    assert sided(known, [indented])[0] == 1                     # other depth
+    short = text(line[:29] for line in lines)
+    assert sided([short], [short])[0] == 0                      # too short
+    assert sided([text(line[:30] for line in lines)],
+                 [text(line[:30] for line in lines)])[0] == 1
+    # each held-out text by itself; the training side is never touched
+    assert sided([*known, text(lines)], [text(new), text(lines)]) == (
+        1, ["t0", "t1", "h0"])
+    assert sided([], [text(lines)]) == (0, ["h0"])
+
+
+def test_copies_are_counted_and_training_stays(tmp_path, tokenizer):
+    """Of a corpus on disk, in both ways of tokenizing."""
+    lines = [f"shared_value_number_{n} = compute_it_from({n})"
+             for n in range(30)]
+    for n in range(60):
+        (tmp_path / f"{n}.py").write_text(f"# file {n}\n" + "\n".join(
+            lines if n % 2 else (f"{line} + {n}" for line in lines)))
+    everything = list(documents(str(tmp_path)))
+    for workers in (1, 2):
+        place = tmp_path.parent / f"{tmp_path.name} {workers}"
+        made = prepare(str(tmp_path), tokenizer, place, workers=workers)
+        held = [d for d in everything if is_held_out(d.digest)]
+        copies = [d for d in held if lines[0] + "\n" in d.text]
+        assert made["left_out"] == {"copied": len(copies)} and copies
+        sides = {split: data.texts(Tokens(place, split, tokenizer), tokenizer)
+                 for split in data.SPLITS}
+        assert sides["validation"] == [
+            d.text for d in held if d not in copies]
+        assert sides["train"] == [
+            d.text for d in everything if not is_held_out(d.digest)]
+        listed = [json.loads(line) for line in (
+            place / "documents.jsonl").read_text("utf-8").splitlines()]
+        assert len(listed) == 60 - len(copies)
+        assert Tokens(place, "validation", tokenizer).left_out == {
+            "copied": len(copies)}
+
+
+def test_perplexity():
+    assert data.perplexity(0.0) == 1
+    assert abs(data.perplexity(1.0) - 2.718281828) < 1e-9
+    assert data.perplexity(709.0) < data.perplexity(710.0) == float("inf")
+    assert data.perplexity(float("inf")) == float("inf")
+    assert data.perplexity(float("nan")) != data.perplexity(float("nan"))
 
 
 # --------------------------------------------------------------------- shards
@@ -785,27 +923,28 @@ def test_window_reads_across_shards(train, prepared, tokenizer):
 @pytest.mark.parametrize("length", [2, 3, 7, 50])
 @pytest.mark.parametrize("more", [0, 1, 2, 5, 100, 333])
 def test_each_window_once_per_epoch(length, more):
-    count = 2 * (length - 1) + more
+    count = 2 * length + more
     order = WindowOrder(count, length, seed=more)
-    assert order.per_epoch == count // (length - 1) - 1
+    assert order.per_epoch == count // length - 1
     offsets = set()
     for epoch in range(6):
         starts = sorted(order.epoch(epoch).tolist())
         offsets.add(starts[0])
         assert len(starts) == order.per_epoch
-        assert all(b - a == length - 1 for a, b in zip(starts, starts[1:]))
-        assert 0 <= starts[0] < length - 1
-        assert starts[-1] + length <= count
-        told = Counter(t for s in starts for t in range(s + 1, s + length))
+        assert all(b - a == length for a, b in zip(starts, starts[1:]))
+        assert 0 <= starts[0] < length
+        assert starts[-1] + length + 1 <= count
+        told = Counter(t for s in starts
+                       for t in range(s + 1, s + length + 1))
         assert set(told.values()) == {1}
-        assert count - len(told) < 2 * (length - 1)
+        assert count - len(told) <= 2 * length
     assert len(offsets) > 1 or length < 4
 
 
 @pytest.mark.parametrize("count", [99, 100, 107])
 def test_which_tokens_are_never_predicted(count):
     """The first, and at the end what is less than a window: count % 9."""
-    order, told = WindowOrder(count, 10), set()
+    order, told = WindowOrder(count, 9), set()
     for epoch in range(80):
         for s in order.epoch(epoch).tolist():
             told.update(range(s + 1, s + 10))
@@ -819,8 +958,8 @@ def test_the_order_is_frozen():
             (seed * 1_000_003 + epoch) % 2 ** 63)
         offset = int(torch.randint(9, (), generator=generator))
         order = torch.randperm(110, generator=generator) * 9 + offset
-        assert torch.equal(WindowOrder(1000, 10, seed).epoch(epoch), order)
-    assert WindowOrder(100, 10).epoch(0).tolist() == FROZEN
+        assert torch.equal(WindowOrder(1000, 9, seed).epoch(epoch), order)
+    assert WindowOrder(100, 9).epoch(0).tolist() == FROZEN
 
 
 FROZEN = [89, 35, 26, 44, 71, 17, 8, 80, 62, 53]
@@ -833,15 +972,15 @@ def test_epochs_and_seeds_differ():
 
 
 def test_windows_that_are_wrong():
-    for length in (1, 0, -3):
+    for length in (0, -3):
         with pytest.raises(ValueError, match="predict nothing"):
             WindowOrder(100, length)
     for count in (0, 1, 17):
         with pytest.raises(DataError, match="too few.*at least 18"):
-            WindowOrder(count, 10)
-    assert WindowOrder(18, 10).per_epoch == 1
-    assert list(window_starts(10, 4, 1)) == [1, 4]
-    assert list(window_starts(3, 4)) == []
+            WindowOrder(count, 9)
+    assert WindowOrder(18, 9).per_epoch == 1
+    assert list(window_starts(10, 3, 1)) == [1, 4]
+    assert list(window_starts(3, 3)) == []
 
 
 # -------------------------------------------------------------------- batches
@@ -950,7 +1089,7 @@ def test_two_threads_read_one_order(train):
     thread.start()
     try:
         for n in range(60):
-            rows = torch.stack([train.window(s, 9) for s in expected[n]])
+            rows = torch.stack([train.window(s, 10) for s in expected[n]])
             if not torch.equal(batches.take(), rows):
                 wrong.append(-n)
     finally:

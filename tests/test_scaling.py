@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gpt2 import PRESETS, GPT2, GPT2Config
 from gpt2 import scaling
@@ -42,7 +43,7 @@ def tiny(dtype=torch.float32, **changes):
 def gradients(engine, dropout=0.0, dtype=torch.float32, **changes):
     """Loss and all gradients of two micro-batches, in one vector."""
     engine.prepare(tiny(dtype, **changes), replace(NUMBERS, dropout=dropout))
-    ids = torch.randint(257, (4, 32),
+    ids = torch.randint(257, (4, 33),
                         generator=torch.Generator().manual_seed(2))
     loss = accumulate(engine, ids)
     return torch.cat([loss[None].to(dtype), *(
@@ -89,12 +90,39 @@ def test_nothing_to_predict_is_not_a_number():
                                 labels).isnan()
 
 
-@pytest.mark.parametrize("labels", [torch.zeros(2, 1).long(),
-                                    torch.zeros(2, 5).long()])
-def test_labels_of_another_shape(labels):
-    with pytest.raises(ValueError, match=r"expected \(B, T\)"):
-        linear_cross_entropy(torch.randn(2, labels.shape[1] % 5, 8),
-                             torch.randn(9, 8), labels)
+@pytest.mark.parametrize("T, labels, words", [
+    (1, torch.zeros(2, 1).long(), "at least 2 tokens"),
+    (3, torch.zeros(2, 5).long(), r"labels have shape \(2, 5\)"),
+    (6, torch.zeros(2, 5).long(), r"labels have shape \(2, 5\)"),
+    (5, torch.zeros(3, 5).long(), r"labels have shape \(3, 5\)")])
+def test_labels_of_another_shape(T, labels, words):
+    with pytest.raises(ValueError, match=words):
+        linear_cross_entropy(torch.randn(2, T, 8), torch.randn(9, 8), labels)
+
+
+def test_labels_with_one_token_more():
+    """The last position counts: value and gradients as written out."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+    W = torch.randn(9, 8, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(9, (2, 6))
+    ours = linear_cross_entropy(x, W, labels, Speed(loss_rows=3))
+    theirs = F.cross_entropy((x @ W.T).flatten(0, 1), labels[:, 1:].flatten())
+    assert abs(ours - theirs) < 1e-12
+    for a, b in zip(torch.autograd.grad(ours, (x, W)),
+                    torch.autograd.grad(theirs, (x, W))):
+        assert (a - b).abs().max() < 1e-12
+        assert a.flatten(1).any(1).all()
+
+
+def test_every_position_learns():
+    """In the fast engine too, with and without chunks of the loss."""
+    for speed in SPEEDS:
+        engine = FastEngine(speed=speed)
+        engine.prepare(tiny(), NUMBERS)
+        accumulate(engine, torch.randint(257, (2, 33)))
+        grad = engine.model.wpe.weight.grad
+        assert (grad.abs().sum(1) > 0).all()
 
 
 def test_the_loss_in_half_precision():
@@ -194,7 +222,7 @@ def test_a_copy_is_a_copy():
     before = copy.deepcopy(model.state_dict())
     engine = FastEngine()
     engine.prepare(copy.deepcopy(model), NUMBERS)
-    accumulate(engine, torch.randint(257, (4, 32)))
+    accumulate(engine, torch.randint(257, (4, 33)))
     engine.update(0.1)
     assert all(torch.equal(before[name], p)
                for name, p in model.state_dict().items())
@@ -302,7 +330,7 @@ def test_predicted_memory(speed, layers):
     n = sum(p.numel() for p in model.parameters())
     engine = FastEngine(speed=speed)
     engine.prepare(model, NUMBERS)
-    ids = torch.randint(257, (8, 32))
+    ids = torch.randint(257, (8, 33))
     accumulate(engine, ids)
     engine.update(0.0)
     with LiveBytes() as live:

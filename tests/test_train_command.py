@@ -2,6 +2,7 @@
 
 Processes only for real signals; the rest calls `main`.
 """
+import io
 import json
 import math
 import os
@@ -12,7 +13,10 @@ import shutil
 import signal
 import time
 import urllib.error
+import warnings
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +26,7 @@ from commands import (NANO, TINY, build, is_one_line, runner, start,
 from gpt2 import PRESETS, Tokenizer, data, training
 from gpt2 import __main__ as command_line
 from gpt2.pretrained import load_pretrained, load_tokenizer, save_tokenizer
-from gpt2.scaling import FastEngine
+from gpt2.scaling import FastEngine, sharded_state
 
 pytestmark = pytest.mark.skipif(not command_line.NANO.is_dir(),
                                 reason="the wheel has no checkpoints/nano")
@@ -437,7 +441,8 @@ def test_what_the_run_knows(run, half, words):
 def test_a_finished_run_says_so(run, whole):
     before = contents(whole)
     code, said, err = run("train", "--resume", "--out", whole)
-    assert (code, err) == (0, "") and said.count("\n") == 1
+    assert (code, err) == (0, "") and said.count("\n") == 2
+    assert f"--init-from {whole / 'model'}: its optimizer" in said
     assert f"{whole} is finished: all 6 updates done" in said
     assert f"{metrics(whole, 'validation_loss')[-1]:.3f} nats" in said
     assert contents(whole) == before
@@ -724,7 +729,7 @@ def test_evaluate_the_data_of_a_run(run, whole, corpus, tmp_path):
     other, same = evaluated(run, whole / "model", corpus, *words)
     assert said.splitlines()[1:] == other.splitlines()[1:]
     assert found.pop("data") != same.pop("data") and found == same
-    assert found["tokens"] == 3 * 63
+    assert found["tokens"] == 3 * 64
 
 
 def test_data_of_another_tokenizer(run, whole, tmp_path):
@@ -864,3 +869,97 @@ def test_wrong_numbers_before_learning(run, corpus, tmp_path, monkeypatch,
                             "gpt2", *more)
     assert (code, said) == (2, "") and is_one_line(err) and what in err
     assert not (tmp_path / "run").exists()
+
+
+class Bomb:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+def bombs(marker):
+    """{how: the bytes of a file that runs code in a careless reader}."""
+    def saved(**options):
+        file = io.BytesIO()
+        torch.save({"model": Bomb(marker), "step": 1}, file, **options)
+        return file.getvalue()
+    return {"pickle": pickle.dumps(Bomb(marker)), "zip": saved(),
+            "legacy": saved(_use_new_zipfile_serialization=False)}
+
+
+def seal(checkpoint):
+    """The checksums anew, as whoever makes a folder can make them."""
+    (checkpoint / training.SUMS).write_text(
+        json.dumps(training.file_sums(checkpoint)))
+
+
+def test_the_bombs_go_off(tmp_path):
+    for how, content in bombs(tmp_path / "marker").items():
+        (tmp_path / "file").write_bytes(content)
+        with suppress(RuntimeError):             # "Invalid magic number"
+            torch.load(tmp_path / "file", weights_only=False)
+        assert (tmp_path / "marker").exists(), how
+        (tmp_path / "marker").unlink()
+
+
+@pytest.mark.parametrize("how", ["pickle", "zip", "legacy"])
+def test_nothing_in_a_run_is_run(run, half, tmp_path, how):
+    """Code in any file of a folder, its checksums right: nothing runs."""
+    marker = tmp_path / "marker"
+    content = bombs(marker)[how]
+    files = sorted(path.relative_to(half) for path in half.rglob("*")
+                   if path.is_file() and path.name != training.SUMS)
+    newest = training.checkpoints(half)[-1].relative_to(half)
+    files += [newest / ".metadata", newest / "__0_0.distcp",
+              newest / "pytorch_model.bin", Path("model/pytorch_model.bin")]
+    for path in files:
+        planted = shutil.copytree(half, tmp_path / "planted")
+        (planted / path).parent.mkdir(exist_ok=True)
+        (planted / path).write_bytes(content)
+        seal(planted / newest)
+        code, _, err = run("train", "--resume", "--out", planted)
+        assert not marker.exists(), path
+        assert code == 0 or is_one_line(err), (path, err)
+        shutil.rmtree(planted)
+
+
+def test_nothing_in_a_sharded_checkpoint_is_run(run, half, tmp_path):
+    """Neither in its names and shapes, nor in an entry that is no tensor."""
+    import torch.distributed.checkpoint as shards
+    marker = tmp_path / "marker"
+    newest = training.checkpoints(half)[-1]
+    engine = FastEngine()
+    plan = training.saved_plan(half, {})
+    engine.prepare(plan.model, plan.config)
+    state = sharded_state(engine.model, engine.optimizer)
+    good = {"model": state["model"],
+            "optimizer": {"state": state["optimizer"]["state"]}}
+    evil = {**good, "optimizer": {**good["optimizer"], "param_groups": [
+        {"lr": Bomb(marker), "betas": Bomb(marker)}]}}
+    for content, code in (good, 0), (evil, 0):
+        with warnings.catch_warnings(action="ignore"):
+            shards.save(content, checkpoint_id=newest)
+        marker.unlink(missing_ok=True)           # saving runs it, as it may
+        seal(newest)
+        folder = shutil.copytree(half, tmp_path / "copy")
+        assert run("train", "--resume", "--out", folder)[0] == code
+        assert not marker.exists()
+        shutil.rmtree(folder)
+    metadata = newest / ".metadata"
+    for spoil, words in (
+            (lambda b: pickle.dumps(Bomb(marker)), "asks to call"),
+            (lambda b: b.replace(b"__0_0.distcp", b"../../../bad"), "points to"),
+            (lambda b: b[:len(b) // 2], "cannot be read"),
+            (lambda b: b"", "cannot be read")):
+        folder = shutil.copytree(half, tmp_path / "copy")
+        path = folder / metadata.relative_to(half)
+        path.write_bytes(spoil(path.read_bytes()))
+        seal(path.parent)
+        code, _, err = run("train", "--resume", "--out", folder)
+        assert code == 2 and is_one_line(err) and words in err, err
+        assert not marker.exists()
+        shutil.rmtree(folder)

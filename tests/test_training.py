@@ -9,13 +9,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import gpt2.training as training
 from gpt2.checks import reference_model, reference_state
 from gpt2.config import PRESETS, GPT2Config
 from gpt2.data import Batches, DataError, token_sizes
-from gpt2.model import GPT2, next_token_loss
+from gpt2.model import GPT2
 from gpt2.pretrained import CheckpointError
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import (Engine, Interrupted, Log, NotFinite, Run, Stepper,
@@ -69,7 +71,7 @@ def prepared(config=CONFIG, model=None, kind=Engine):
 # -------------------------------------------------------------------- config
 @pytest.mark.parametrize("change, error, words", [
     (dict(steps=0), ValueError, "steps is 0; it must be at least 1"),
-    (dict(length=1), ValueError, "length is 1; it must be at least 2"),
+    (dict(length=0), ValueError, "length is 0; it must be at least 1"),
     (dict(learning_rate=-1.0), ValueError, "learning_rate is -1.0"),
     (dict(learning_rate=math.nan), ValueError, "learning_rate is nan"),
     (dict(learning_rate=math.inf), ValueError, "learning_rate is inf"),
@@ -151,7 +153,8 @@ def test_twenty_updates_equal_hugging_face(tied, dtype, tol):
     for step in range(20):
         ids = batches.take()
         rate = learning_rate(step, config)
-        loss = next_token_loss(theirs(ids).logits, ids)
+        loss = F.cross_entropy(theirs(ids[:, :-1]).logits.flatten(0, 1),
+                               ids[:, 1:].flatten())
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
@@ -165,7 +168,7 @@ def test_twenty_updates_equal_hugging_face(tied, dtype, tol):
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 7, 100])
 def test_accumulation(micro_batch):
-    ids = torch.randint(4096, (7, 32),
+    ids = torch.randint(4096, (7, 33),
                         generator=torch.Generator().manual_seed(0))
     def gradients(size):
         config = replace(CONFIG, micro_batch=size, dropout=0.0)
@@ -224,8 +227,8 @@ def test_deterministic():
 def test_every_token_is_predicted_once(n):
     seen = []
     for start, length in evaluation_windows(Text(n), 32):
-        assert 2 <= length <= 32
-        seen += range(start + 1, start + length)
+        assert 1 <= length <= 32
+        seen += range(start + 1, start + length + 1)
     assert seen == list(range(1, n))
 
 
@@ -246,15 +249,102 @@ def test_evaluate_by_hand(tokenizer):
     assert model.training and model.h[0].training
     nats, model = 0.0, model.eval()
     with torch.no_grad():
-        for start in (0, 31, 62):
-            ids = text.window(start, min(32, 90 - start))[None]
-            nats += model(ids, labels=ids).loss.item() * (ids.numel() - 1)
+        for start in (0, 32, 64):
+            ids = text.window(start, min(33, 90 - start))
+            nats += F.cross_entropy(model(ids[None, :-1]).logits[0], ids[1:],
+                                    reduction="sum").item()
     size = sum(len(tokenizer.token_bytes(i)) for i in text.ids[1:].tolist()
                if i != tokenizer.eos_token_id)
     assert found["tokens"] == 89
     assert found["loss"] == pytest.approx(nats / 89, rel=1e-6)
     assert found["perplexity"] == pytest.approx(math.exp(nats / 89))
     assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / size)
+
+
+def test_every_position_learns():
+    """One update at full length: each row of the position table moves."""
+    model, batches = new_model(), new_batches()
+    assert batches.read(0).shape[1] == model.config.n_positions + 1
+    stepper = prepared(replace(CONFIG, dropout=0.0), model)
+    accumulate(stepper, batches.take())
+    assert (model.wpe.weight.grad.abs().sum(dim=1) > 0).all()
+    start = model.wpe.weight.detach().clone()
+    stepper.update(1e-3)
+    assert (model.wpe.weight != start).any(dim=1).all()
+
+
+def test_every_position_is_measured(tokenizer):
+    """Evaluation reads the last position too."""
+    model, text = new_model(), Text(500, top=4096)
+    before = evaluate(model, text, tokenizer)["loss"]
+    with torch.no_grad():
+        model.wpe.weight[-1] += 100.0
+    assert evaluate(model, text, tokenizer)["loss"] != before
+
+
+def test_rows_without_a_token_do_not_count(tokenizer):
+    """A vocabulary padded to a round number has the loss of the plain one."""
+    model = new_model()
+    wide = GPT2(replace(model.config, vocab_size=4160)).eval()
+    state = model.state_dict()
+    state["wte.weight"] = torch.cat([state["wte.weight"], torch.full(
+        (64, model.config.n_embd), 0.5)])
+    wide.load_state_dict(state)
+    text = Text(200, top=4096)
+    assert evaluate(wide, text, tokenizer) == pytest.approx(
+        evaluate(model.eval(), text, tokenizer), rel=1e-6)
+
+
+class NoFloat64(TorchFunctionMode):
+    """A device like Apple's, which has no float64."""
+
+    def __torch_function__(self, f, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if kwargs.get("device") is not None and (
+                kwargs.get("dtype") is torch.float64):
+            raise TypeError("no float64 on this device")
+        return f(*args, **kwargs)
+
+
+def test_a_device_without_float64(tokenizer):
+    """Training and evaluation keep float64 on the CPU."""
+    with NoFloat64():
+        with pytest.raises(TypeError, match="no float64"):
+            torch.zeros((), dtype=torch.float64, device="cpu")
+        rows = train(new_model(), new_batches(), replace(CONFIG, steps=2),
+                     run=Run(None, tokenizer, Text(100)))
+    assert all(row["loss"] > 0 for row in rows if "loss" in row)
+
+
+def test_a_loss_too_large_for_its_perplexity(tokenizer, tmp_path):
+    """exp(1000) is no float; the loss is one, and the run goes on."""
+    model = new_model()
+    with torch.no_grad():
+        model.ln_f.weight.mul_(1e5)
+    found = evaluate(model, Text(100, top=4096), tokenizer)
+    assert found["loss"] > 1000 and found["perplexity"] == math.inf
+    assert 0 < found["bits_per_byte"] < math.inf
+    rows = train(model, new_batches(), replace(CONFIG, steps=2, eval_every=1),
+                 run=Run(tmp_path, tokenizer, Text(100)))
+    said = [row for row in read_rows(tmp_path / "metrics.jsonl")
+            if "validation_loss" in row]
+    assert said and said[0]["validation_loss"] > 709
+    assert said[0]["validation_perplexity"] is None      # JSON has no inf
+    assert "Infinity" not in (tmp_path / "metrics.jsonl").read_text()
+    assert len([row for row in rows if "loss" in row]) == 2
+
+
+def test_an_evaluation_that_is_no_number(tokenizer):
+    """It ends the run before the broken weights are saved."""
+    class Breaking(Engine):
+        def update(self, rate):
+            super().update(rate)
+            with torch.no_grad():
+                self.model.ln_f.weight[0] = math.nan
+
+    with pytest.raises(NotFinite, match="after update 1: held-out loss nan"):
+        train(new_model(), new_batches(), replace(CONFIG, steps=4,
+              eval_every=1), Breaking(), Run(None, tokenizer, Text(100)))
 
 
 def test_looking_changes_nothing(tokenizer):
@@ -764,6 +854,30 @@ def test_function_headers():
     assert [(h.context.splitlines()[-1].strip(), h.indent) for h in found] \
         == [("b):", 0), ("def three(self):", 4)]
     assert all(h.context.endswith(":") for h in found)
+
+
+def test_a_header_ends_before_a_decorator():
+    """The body of the outer function begins at `@cache`, not at `def g`."""
+    source = ("def f(a):\n    @cache\n    def g(b):\n        return b\n"
+              "    return g\n"
+              "def h(a):\n    @one\n    @two(\n        3)\n"
+              "    class C:\n        x = 1\n    return C\n")
+    lines = [h.context.splitlines()[-1].strip()
+             for h in training.function_headers([source])]
+    assert lines == ["def f(a):", "def h(a):", "def g(b):"]
+
+
+DEEP = ["- " * 3_000 + "1", "not " * 4_000 + "x", "-" * 60_000 + "1",
+        "a" + ".b" * 40_000, " + ".join(["1"] * 20_000), "(" * 500 + ")" * 500]
+
+
+@pytest.mark.parametrize("text", DEEP, ids=range(len(DEEP)))
+def test_what_python_cannot_parse(text):
+    """Too deep for Python's parser: it does not parse, and that is all."""
+    training.parses(f"\n    x = {text}\n")           # True or False, no error
+    fine = "def f():\n    return 1\n"
+    found = list(training.function_headers([f"x = {text}\n{fine}", fine]))
+    assert 1 <= len(found) <= 2
 
 
 @pytest.mark.parametrize("text, indent, body", [
