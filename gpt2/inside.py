@@ -121,12 +121,16 @@ def head_scores(maps: Tensor, ids: Tensor) -> dict[str, Tensor]:
 
     maps: (L, B, H, T, T) of ids (B, T). Returns name -> (L, H), the mean
     over all readers to whom the pattern offers a token; NaN if it offers
-    none to anybody. Raises ValueError when maps and ids do not fit.
+    none to anybody. Raises ValueError when maps and ids do not fit,
+    FloatingPointError for maps that are not finite.
     """
     B, T = ids.shape
     if maps.dim() != 5 or maps.shape[1] != B or maps.shape[3:] != (T, T):
         raise ValueError(f"maps have shape {tuple(maps.shape)}; ids of shape"
                          f" ({B}, {T}) need (L, {B}, H, {T}, {T}).")
+    if not maps.isfinite().all():
+        raise FloatingPointError("the maps are not finite: some weight of the"
+                                 " model is no number, or overflows.")
     scores = {}
     for name, mask in patterns(ids).items():
         share = (maps * mask[:, None]).sum(dim=-1)           # (L, B, H, T)
@@ -175,16 +179,18 @@ def residual_stream(model: GPT2, ids: Tensor) -> Tensor:
 
 # %% chapters/18_inside.ipynb#logit-lens
 @torch.no_grad()
-def logit_lens(model: GPT2, x: Tensor) -> Tensor:
+def logit_lens(model: GPT2, x: Tensor,
+               vocab_size: int | None = None) -> Tensor:
     """The logits if the model ended here: (..., C) -> (..., V).
 
-    x: a piece of `residual_stream`. Source: nostalgebraist 2020.
+    x: a piece of `residual_stream`. vocab_size: the tokenizer's entries; the
+    model's rows beyond them are no tokens. Source: nostalgebraist 2020.
     """
     if x.shape[-1] != model.config.n_embd:
         raise ValueError(f"x has shape {tuple(x.shape)}; its last dimension"
                          f" must be the model's width,"
                          f" {model.config.n_embd}.")
-    return F.linear(model.ln_f(x), model.head_weight)
+    return F.linear(model.ln_f(x), model.head_weight[:vocab_size])
 
 # %% chapters/18_inside.ipynb#attach-edit
 Edit = Callable[[Tensor], Tensor]
@@ -284,33 +290,36 @@ def mean_activations(model: GPT2, ids: Tensor) -> dict[str, Tensor]:
 
 # %% chapters/18_inside.ipynb#token-losses
 @torch.no_grad()
-def token_losses(model: GPT2, ids: Tensor) -> Tensor:
+def token_losses(model: GPT2, ids: Tensor,
+                 vocab_size: int | None = None) -> Tensor:
     """The loss of each predicted token, in nats: ids (B, T) -> (B, T - 1).
 
-    Entry t is the surprise at token t + 1. In eval mode.
+    Entry t is the surprise at token t + 1. In eval mode. vocab_size: see
+    `logit_lens`.
     """
     if ids.dim() != 2 or ids.shape[1] < 2:
         raise ValueError(f"ids have shape {tuple(ids.shape)}; expected"
                          " (batch, length), length at least 2.")
     with evaluating(model):
-        logits = model(ids).logits[:, :-1]                   # (B, T-1, V)
+        logits = model(ids).logits[:, :-1, :vocab_size]      # (B, T-1, V)
     return F.cross_entropy(logits.transpose(1, 2), ids[:, 1:].long(),
                            reduction="none")
 
 # %% chapters/18_inside.ipynb#induction-scores
 def induction_scores(model: GPT2, periods: Iterable[int] = (17, 24, 31),
-                     batch: int = 4, seed: int = 0) -> Tensor:
+                     batch: int = 4, seed: int = 0,
+                     vocab_size: int | None = None) -> Tensor:
     """How far each head is an induction head, 0 to 1: (L, H).
 
     The share of attention, in the repetition of random tokens, on the token
     that followed last time: the least over several periods, since a head
-    that always looks 16 tokens back scores 1 at one of them.
-    Source: Olsson et al. 2022.
+    that always looks 16 tokens back scores 1 at one of them. vocab_size: as
+    for `logit_lens`. Source: Olsson et al. 2022.
     """
-    device, scores = model.wte.weight.device, []
+    table, scores = model.wte.weight[:vocab_size], []
     for period in periods:
-        ids = repeated_tokens(model.config.vocab_size, period, batch, seed)
-        maps = attention_maps(model, ids := ids.to(device))
+        ids = repeated_tokens(len(table), period, batch, seed)
+        maps = attention_maps(model, ids := ids.to(table.device))
         scores.append(head_scores(maps, ids)["induction"])
     if not scores:
         raise ValueError("periods is empty; give at least one length.")
@@ -323,17 +332,19 @@ class Copying(NamedTuple):
     again: float
 
 
-def copying_loss(model: GPT2, ids: Tensor) -> Copying:
+def copying_loss(model: GPT2, ids: Tensor,
+                 vocab_size: int | None = None) -> Copying:
     """What a model gains from having read the same tokens before.
 
     ids: (B, 2 period), the second half equal to the first; of it the first
-    token, which nothing announces, is left out.
+    token, which nothing announces, is left out. vocab_size: as for
+    `logit_lens`.
     """
     period = ids.shape[-1] // 2
     if not torch.equal(ids[..., :period], ids[..., period:]):
         raise ValueError("the second half of ids must be the first again:"
                          " use repeated_tokens, or text.repeat(1, 2).")
-    losses = token_losses(model, ids)                # (B, 2 period - 1)
+    losses = token_losses(model, ids, vocab_size)    # (B, 2 period - 1)
     return Copying(losses[:, :period - 1].mean().item(),
                    losses[:, period:].mean().item())
 
@@ -384,9 +395,11 @@ def patch_effects(model: GPT2, ids: Tensor, source: Mapping[str, Tensor],
 def position_similarity(table: Tensor) -> Tensor:
     """Mean cosine of two position vectors by their distance: (P,).
 
-    table: (P, C), such as `model.wpe.weight`. Entry 0 is 1.
+    table: (P, C), such as `model.wpe.weight`. Entry 0 is 1. Computed in
+    float64, on the CPU: not every device has it.
     """
-    unit = F.normalize(table.detach().double(), dim=-1)      # (P, C)
+    table = table.detach().cpu().double()
+    unit = F.normalize(table, dim=-1)                        # (P, C)
     cosines = unit @ unit.T                                  # (P, P)
     return torch.stack([cosines.diagonal(d).mean()
                         for d in range(len(table))])
@@ -403,13 +416,14 @@ class Components(NamedTuple):
 def principal_components(x: Tensor, k: int = 3) -> Components:
     """The k directions in which the points x (N, C) vary most.
 
-    Computed in float64. The largest entry of a direction is positive.
+    Computed in float64, on the CPU: not every device has it. The largest
+    entry of a direction is positive.
     """
     if x.dim() != 2 or not 1 <= k <= min(x.shape):
         raise ValueError(f"{k} components of a tensor of shape"
                          f" {tuple(x.shape)}; expected (points, dimensions)"
                          " and k from 1 to the smaller of the two.")
-    x = x.detach().double()
+    x = x.detach().cpu().double()
     centred = x - x.mean(dim=0)                              # (N, C)
     variances, vectors = torch.linalg.eigh(centred.T @ centred)
     top = vectors.flip(1)[:, :k].T                           # (k, C)
@@ -433,18 +447,18 @@ def strongest_tokens(hidden: Tensor, ids: Tensor, k: int = 5) -> Tensor:
 # %% chapters/18_inside.ipynb#written-tokens
 @torch.no_grad()
 def written_tokens(model: GPT2, layer: int, neurons: Tensor,
-                   k: int = 5) -> Tensor:
+                   k: int = 5, vocab_size: int | None = None) -> Tensor:
     """The tokens whose logits each neuron raises most: ids (N, k).
 
     Its row of c_proj through the logit lens. neurons: (N,), of one layer.
-    Source: Geva et al. 2021.
+    vocab_size: as for `logit_lens`. Source: Geva et al. 2021.
     """
     if not 0 <= layer < model.config.n_layer:
         raise ValueError(f"no layer {layer}: this model has layers 0 to"
                          f" {model.config.n_layer - 1}.")
     rows = model.h[layer].mlp.c_proj.weight[neurons]         # (N, C)
     rows = (rows - rows.mean(dim=-1, keepdim=True)) * model.ln_f.weight
-    return F.linear(rows, model.head_weight).topk(k).indices
+    return F.linear(rows, model.head_weight[:vocab_size]).topk(k).indices
 
 # %% __all__
 __all__ = [

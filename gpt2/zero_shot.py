@@ -10,7 +10,7 @@ import os
 import re
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gpt2.checks import evaluating
-from gpt2.data import DataError, read_jsonl
+from gpt2.data import DataError, as_text, perplexity, read_jsonl
 from gpt2.generation import stream_text
 from gpt2.model import GPT2, run_blocks
 from gpt2.tokenizer import Tokenizer, written_whole
@@ -65,9 +65,11 @@ class Score(NamedTuple):
         return float(self.logprobs.double().sum())
 
 
-def check_request(request: Request, model: GPT2) -> None:
+def check_request(request: Request, model: GPT2,
+                  vocab_size: int | None = None) -> None:
     """Raise ValueError for a request that this model cannot score."""
     n, most = len(request.ids), model.config.n_positions
+    rows = len(model.head_weight[:vocab_size])
     if not 1 <= request.first < n:
         raise ValueError(f"{n} tokens, scored from place {request.first} on;"
                          " the first one can only be read, and at least one"
@@ -76,6 +78,9 @@ def check_request(request: Request, model: GPT2) -> None:
         raise ValueError(f"a request of {n:,} tokens; this model reads"
                          f" {most:,} and predicts one more. Cut it at the"
                          " left, or use sliding_windows.")
+    if not 0 <= min(request.ids) <= max(request.ids) < rows:
+        raise ValueError(f"ids from {min(request.ids)} to {max(request.ids)};"
+                         f" expected 0 to {rows - 1:,}.")
 
 # %% chapters/17_zero_shot.ipynb#score-logits
 @torch.inference_mode()
@@ -102,9 +107,11 @@ def score_rows(x: Tensor, head: Tensor, targets: Tensor, starts: Tensor,
 # %% chapters/17_zero_shot.ipynb#score-batch
 @torch.inference_mode()
 def score_batch(model: GPT2, requests: list[Request],
-                banned: Tensor | None = None) -> list[Score]:
+                banned: Tensor | None = None,
+                vocab_size: int | None = None) -> list[Score]:
     """Score requests together, padded on the right, in one forward pass."""
-    device = model.head_weight.device
+    head = model.head_weight[:vocab_size]                     # (V, C)
+    device = head.device
     T = max(len(r.ids) for r in requests) - 1
     ids = torch.tensor([[*r.ids[:-1], *[0] * (T + 1 - len(r.ids))]
                         for r in requests], device=device)    # (B, T)
@@ -115,7 +122,7 @@ def score_batch(model: GPT2, requests: list[Request],
     targets = torch.tensor([id for r in requests for id in r.ids[r.first:]],
                            device=device)
     firsts = torch.tensor([r.first - 1 for r in requests], device=device)
-    found = score_rows(x[rows, columns], model.head_weight, targets,
+    found = score_rows(x[rows, columns], head, targets,
                        columns == firsts[rows], banned)
     lengths = [len(r.ids) - r.first for r in requests]
     parts = (part.cpu().split(lengths) for part in found)
@@ -133,25 +140,40 @@ def batches_by_length(requests: list[Request],
         yield order[:count]
         del order[:count]
 
+# %% chapters/17_zero_shot.ipynb#require-finite
+def require_finite(score: Score, name: str) -> Score:
+    """The score; FloatingPointError, naming it, if a log p is not finite."""
+    if not (fine := score.logprobs.isfinite()).all():
+        raise FloatingPointError(
+            f"{name}, counted from 0: a log-probability is"
+            f" {score.logprobs[~fine][0]:g}. The weights hold numbers that"
+            " are not finite, or overflow in this precision; load them as"
+            " float32, or take an earlier checkpoint.")
+    return score
+
 # %% chapters/17_zero_shot.ipynb#score
 def score(model: GPT2, requests: list[Request], *, batch_tokens: int = 8192,
-          banned: Tensor | None = None, progress: str = "") -> list[Score]:
+          vocab_size: int | None = None, banned: Tensor | None = None,
+          progress: str = "", names: Sequence[str] = ()) -> list[Score]:
     """The scores of all requests, in their order. Dropout is off meanwhile.
 
-    banned: (V,) bool, tokens that may not begin an answer, see
-    `Score.allowed`. progress: the title of a bar, shown on a terminal.
+    vocab_size: the tokenizer's entries; rows of the model beyond them are no
+    tokens. banned: (V,) bool, see `Score.allowed`. progress: the title of a
+    bar, on a terminal. names: what an error calls the requests. Raises
+    ValueError, and FloatingPointError for scores that are not finite.
     """
     for request in requests:
-        check_request(request, model)
+        check_request(request, model, vocab_size)
     if banned is not None:
         banned = banned.to(model.head_weight.device)
+    names = names or [f"request {i}" for i in range(len(requests))]
     scores = [None] * len(requests)
     with evaluating(model), tqdm(total=len(requests), desc=progress, disable=(
             None if progress else True)) as bar:
         for batch in batches_by_length(requests, batch_tokens):
-            found = score_batch(model, [requests[i] for i in batch], banned)
-            for i, each in zip(batch, found):
-                scores[i] = each
+            for i, each in zip(batch, score_batch(
+                    model, [requests[i] for i in batch], banned, vocab_size)):
+                scores[i] = require_finite(each, names[i])
             bar.update(len(batch))
     return scores
 
@@ -210,11 +232,11 @@ class TextLoss(NamedTuple):
 
     @property
     def token_perplexity(self) -> float:
-        return math.exp(self.nats / self.tokens)
+        return perplexity(self.nats / self.tokens)
 
     @property
-    def word_perplexity(self) -> float:
-        return math.exp(self.nats / self.words)
+    def word_perplexity(self) -> float:       # inf for a text without words
+        return perplexity(self.nats / self.words) if self.words else math.inf
 
     @property
     def bits_per_byte(self) -> float:
@@ -240,12 +262,12 @@ def measure_text(model: GPT2, tokenizer: Tokenizer, text: str, *,
     stride: by default half of it. scoring: for `score`. ValueError: no text.
     """
     length = length or model.config.n_positions
+    original = text if original is None else original
     ids = [tokenizer.eos_token_id, *tokenizer.encode(text)]
-    if len(ids) < 2:
+    if len(ids) < 2 or not original:
         raise ValueError("an empty text: nothing to measure.")
     windows = list(sliding_windows(ids, length, stride or -(-length // 2)))
-    scores = score(model, windows, **scoring)
-    original = text if original is None else original
+    scores = score(model, windows, vocab_size=len(tokenizer), **scoring)
     return TextLoss(-sum(each.total for each in scores), len(ids) - 1,
                     word_count(original), len(original.encode("utf-8")),
                     len(original))
@@ -342,7 +364,7 @@ def read_lambada(path: str | Path) -> list[tuple[str, str]]:
     The file has {"text": "..."} on every line. Raises DataError.
     """
     found = []
-    for name, text in read_jsonl(Path(path), Path(path).name):
+    for name, text, _ in read_jsonl(Path(path), Path(path).name):
         context, space, word = text.rstrip().rpartition(" ")
         if not (context and word):
             raise DataError(f"{name} has fewer than two words.")
@@ -403,23 +425,25 @@ def evaluate_lambada(model: GPT2, tokenizer: Tokenizer,
                      documents: list[tuple[str, str]], **scoring) -> dict:
     """Perplexity and accuracy of the last word, counted in three ways.
 
-    accuracy: all tokens of the word are the likeliest; accuracy_stop_words:
-    the same where no stop word may begin the answer; accuracy_last_token:
-    only the word's last token counts, the others are given.
+    loss: nats per last word; perplexity: e to it. accuracy: all tokens of
+    the word are the likeliest; accuracy_stop_words: the same where no stop
+    word may begin the answer; accuracy_last_token: only the word's last
+    token counts, the others are given.
     """
     n_positions = model.config.n_positions
     requests = [make_request(tokenizer, context, word, n_positions)
                 for context, word in documents]
     scores = score(model, requests, banned=stop_word_mask(tokenizer),
-                   **scoring)
-    mean = sum(each.total for each in scores) / len(scores)
-    last = sum(float(each.logprobs[-1]) for each in scores) / len(scores)
+                   vocab_size=len(tokenizer), **scoring)
+    n = len(scores)
+    loss = -sum(each.total for each in scores) / n
+    last = -sum(float(each.logprobs[-1]) for each in scores) / n
     return {
-        "documents": len(scores), "perplexity": math.exp(-mean),
+        "documents": n, "loss": loss, "perplexity": perplexity(loss),
         **share(each.likeliest.all() for each in scores),
         **share((each.allowed.all() for each in scores),
                 "accuracy_stop_words"),
-        "perplexity_last_token": math.exp(-last),
+        "loss_last_token": last, "perplexity_last_token": perplexity(last),
         **share((each.likeliest[-1] for each in scores),
                 "accuracy_last_token")}
 
@@ -448,9 +472,12 @@ def choose(model: GPT2, tokenizer: Tokenizer, questions: list[Question], *,
                for a, b in question.options]
     requests = [make_request(tokenizer, *option, model.config.n_positions)
                 for option in options]
+    names = [f"question {i}, option {j}" for i, question in enumerate(
+        questions) for j in range(len(question.options))]
+    scores = score(model, requests, vocab_size=len(tokenizer), names=names,
+                   **scoring)
     found = iter([each.total / PER[per](request, text) for each, request,
-                  (_, text) in zip(score(model, requests, **scoring),
-                                   requests, options)])
+                  (_, text) in zip(scores, requests, options)])
     rows = [[next(found) for _ in question.options] for question in questions]
     return [max(range(len(row)), key=row.__getitem__) for row in rows]
 
@@ -501,12 +528,24 @@ def cbt_question(sentences: list[str], last: str, place: str) -> Question:
     return Question([(before, candidate + after) for candidate in candidates],
                     candidates.index(fields[1]))
 
+# %% chapters/17_zero_shot.ipynb#read-lines
+def read_lines(path: str | Path) -> list[str]:
+    r"""The lines of a file, without their \n; see `as_text`. DataError: not
+    UTF-8."""
+    data = Path(path).read_bytes()
+    try:
+        text = as_text(data)
+    except UnicodeDecodeError as error:
+        byte = len(data) - len(error.object) + error.start
+        raise DataError(f"{path} is not UTF-8 at byte {byte}; convert it"
+                        " first.") from None
+    return text.removesuffix("\n").split("\n") if text else []
+
 # %% chapters/17_zero_shot.ipynb#read-cbt
 def read_cbt(path: str | Path) -> list[Question]:
     """The Children's Book Test: blocks of 21 numbered lines. DataError."""
     found, sentences = [], []
-    for number, line in enumerate(
-            Path(path).read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             place = f"{path}, line {number}"
             count, _, text = line.strip().partition(" ")
@@ -527,8 +566,7 @@ def read_winograd(path: str | Path) -> list[Question]:
     Raises DataError, naming the line.
     """
     found = []
-    lines = Path(path).read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -536,9 +574,11 @@ def read_winograd(path: str | Path) -> list[Question]:
                 rest = rest if rest[0] in ".,;:!?'" else " " + rest
                 options = [(str.strip(context), rest)
                            for context in row["context_options"]]
+                "".join(map("".join, options)).encode()   # no lone surrogate
                 found.append(Question(options, range(len(options))[
                     row["gold"]]))
-            except (ValueError, LookupError, TypeError, AttributeError):
+            except (ValueError, LookupError, TypeError, AttributeError,
+                    RecursionError):
                 raise DataError(f"{path}, line {number}: expected an object"
                                 " with context_options, continuation and"
                                 " gold.") from None
@@ -671,16 +711,6 @@ def fetch(source: Source) -> Path:
     return path
 
 # %% chapters/17_zero_shot.ipynb#evaluate-text
-def read_lines(path: str | Path) -> list[str]:
-    r"""The lines of a file, without their \n. DataError: not UTF-8."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-        return text.removesuffix("\n").split("\n") if text else []
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 at byte {error.start}; convert"
-                        " it first.") from None
-
-
 def text_numbers(loss: TextLoss) -> dict:
     """A TextLoss with everything that follows from it."""
     return {**loss._asdict(), "perplexity": loss.word_perplexity,
@@ -789,6 +819,7 @@ __all__ = [
     "score_rows",
     "score_batch",
     "batches_by_length",
+    "require_finite",
     "score",
     "make_request",
     "sliding_windows",
@@ -814,6 +845,7 @@ __all__ = [
     "evaluate_winograd",
     "join_treebank",
     "cbt_question",
+    "read_lines",
     "read_cbt",
     "read_winograd",
     "complete",
@@ -827,7 +859,6 @@ __all__ = [
     "download",
     "file_sum",
     "fetch",
-    "read_lines",
     "text_numbers",
     "evaluate_wikitext",
     "Task",

@@ -420,3 +420,82 @@ def test_the_model_is_not_changed():
     inside.written_tokens(ours, 0, torch.arange(3))
     assert all(torch.equal(p, state[name])
                for name, p in ours.state_dict().items())
+
+
+# --- a vocabulary with rows that stand for no token -------------------------
+
+def with_rows(ours, rows=14):
+    """The same model, its head with rows that always win."""
+    config = GPT2Config(**{**SMALL, "vocab_size": SMALL["vocab_size"] + rows,
+                           "tie_word_embeddings": False})
+    wide, state = GPT2(config).double().eval(), dict(ours.state_dict())
+    state["lm_head.weight"] = torch.cat(
+        [state["wte.weight"], 50 * state["wte.weight"][:rows]])
+    state["wte.weight"] = torch.cat(
+        [state["wte.weight"], state["wte.weight"][:rows] + 1])
+    wide.load_state_dict(state)
+    return wide
+
+
+def test_rows_without_a_token_are_left_out():
+    """Each measurement is that of the model without them."""
+    ours = model()
+    wide, V = with_rows(ours), SMALL["vocab_size"]
+    x = inside.residual_stream(ours, IDS)
+    neurons = torch.arange(20)
+    again = inside.repeated_tokens(V, 8)
+    for name, call in {
+            "lens": lambda m, **o: inside.logit_lens(m, x, **o),
+            "losses": lambda m, **o: inside.token_losses(m, IDS, **o),
+            "written": lambda m, **o: inside.written_tokens(
+                m, 1, neurons, **o),
+            "copying": lambda m, **o: torch.tensor(
+                inside.copying_loss(m, again, **o)),
+            "induction": lambda m, **o: inside.induction_scores(
+                m, [8], **o)}.items():
+        right, found = call(ours), call(wide, vocab_size=V)
+        assert found.shape == right.shape, name
+        torch.testing.assert_close(found, right, msg=name)
+        other = call(wide)                 # with them it is another number
+        assert other.shape != right.shape or not torch.allclose(
+            other.double(), right.double()), name
+    assert inside.written_tokens(wide, 1, neurons).max() >= V
+
+
+# --- a device that has no float64, as on a Mac ------------------------------
+
+class OnDevice(torch.Tensor):
+    """A tensor that refuses float64 until it is on the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        if function is torch.Tensor.double or any(
+                each is torch.float64 for each in (*args, *kwargs.values())):
+            raise TypeError("this device has no float64")
+        return super().__torch_function__(function, types, args, kwargs)
+
+
+def test_float64_is_computed_on_the_cpu():
+    table = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
+    there = table.as_subclass(OnDevice)
+    with pytest.raises(TypeError, match="no float64"):
+        there.detach().double()
+    torch.testing.assert_close(inside.position_similarity(there),
+                               inside.position_similarity(table))
+    for found, right in zip(inside.principal_components(there),
+                            inside.principal_components(table)):
+        assert type(found) is torch.Tensor and found.dtype == torch.float64
+        torch.testing.assert_close(found, right)
+
+
+def test_maps_that_are_no_numbers_are_no_pattern():
+    """`catalogue` would call every head mixed."""
+    ours = model()
+    ours.h[1].attn.c_attn.weight[0, 0] = math.nan
+    maps = inside.attention_maps(ours, IDS)
+    assert maps.isnan().any()
+    with pytest.raises(FloatingPointError, match="not finite"):
+        inside.head_scores(maps, IDS)

@@ -1,9 +1,11 @@
 """Chapter 17: scores against a plain loop, real data, faults, lm-eval."""
 import contextlib
+import copy
 import hashlib
 import io
 import json
 import math
+import re
 import urllib.error
 import zipfile
 from pathlib import Path
@@ -13,11 +15,12 @@ import torch
 from commands import build, is_one_line, runner
 
 from gpt2 import GPT2, GPT2Config, Tokenizer, zero_shot
-from gpt2.checks import reference_model, reference_state
+from gpt2.checks import record, reference_model, reference_state
 from gpt2.data import DataError
-from gpt2.pretrained import load_pretrained, load_tokenizer
+from gpt2.pretrained import (load_pretrained, load_tokenizer,
+                             save_pretrained, save_tokenizer)
 from gpt2.zero_shot import (SOURCES, STOP_WORDS, TABLE_3, TABLE_3_COLUMNS,
-                            TASKS, Question, Request, Source,
+                            TASKS, Question, Request, Source, TextLoss,
                             batches_by_length, choose, complete, detokenize,
                             detokenize_text, download, evaluate_lambada,
                             evaluate_task, fetch, few_shot_prompt,
@@ -25,7 +28,7 @@ from gpt2.zero_shot import (SOURCES, STOP_WORDS, TABLE_3, TABLE_3_COLUMNS,
                             make_request, measure_text, paper_value, read_cbt,
                             read_lambada, read_lines, read_winograd, report,
                             retokenize, score, sliding_windows,
-                            stop_word_mask, wilson, word_count)
+                            stop_word_mask, text_numbers, wilson, word_count)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data" / "zero-shot"
@@ -148,7 +151,9 @@ def test_score_leaves_the_mode_and_uses_no_dropout():
 
 @pytest.mark.parametrize("request_, words", [
     (Request([1], 1), "at least one"), (Request([1, 2], 0), "only be read"),
-    (Request([1, 2], 2), "place 2"), (Request([1] * 50, 1), "reads 48")])
+    (Request([1, 2], 2), "place 2"), (Request([1] * 50, 1), "reads 48"),
+    (Request([1, 4096], 1), "1 to 4096; expected 0 to 4,095"),
+    (Request([-1, 2], 1), "-1 to 2")])
 def test_score_refuses(models, request_, words):
     with pytest.raises(ValueError, match=words):
         score(models[0], [Request([1, 2], 1), request_])
@@ -396,6 +401,16 @@ def test_read_winograd_refuses(tmp_path, row):
         read_winograd(path)
 
 
+def test_read_winograd_refuses_what_json_can_hide(tmp_path):
+    """Nesting that the parser cannot follow, half of a character."""
+    path = tmp_path / "w.jsonl"
+    for row in ("[" * 200_000, '{"context_options": ["a", "\\ud800"],'
+                ' "continuation": "c", "gold": 0}'):
+        path.write_text("\n" + row + "\n", "utf-8")
+        with pytest.raises(DataError, match="line 2"):
+            read_winograd(path)
+
+
 CBT = "\n".join([*(f"{n} The dog did n't see robot {n} , said Ada ."
                    for n in range(1, 21)),
                  "21 `` XXXXX is here , '' said the dog .\tAda\t\t"
@@ -569,6 +584,185 @@ def test_fetch_downloads_nothing_unknown(monkeypatch, tmp_path):
     assert not calls
 
 
+# --- one rule for every text: line ends and byte order marks ---------------
+
+TASK_FILES = {
+    "lambada": '{"text": "the robot said yes"}\n{"text": "so it was so"}\n',
+    "wikitext2": " = Robot = \n \n A well @-@ made robot . \n",
+    "winograd": '{"context_options": ["a = [", "a = ("], "continuation":'
+                ' "1", "gold": 0}\n{"context_options": ["if", "def"],'
+                ' "continuation": " f()", "gold": 1}\n',
+    "cbt-cn": CBT + "\n\n" + CBT + "\n",
+    "cbt-ne": CBT + "\n",
+    "text": "import os\n\n\ndef f(x):\n    return x\n"}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_line_ends_and_marks_change_no_number(models, tokenizer, tmp_path,
+                                              name):
+    """Only the file's own SHA-256."""
+    data, found = TASK_FILES[name].encode("utf-8"), []
+    for place, change in enumerate((data, data.replace(b"\n", b"\r\n"),
+                                    b"\xef\xbb\xbf" + data)):
+        path = tmp_path / str(place) / "data"
+        path.parent.mkdir()
+        path.write_bytes(change)
+        found.append(evaluate_task(name, models[0], tokenizer, path))
+        assert found[-1].pop("sha256") == hashlib.sha256(change).hexdigest()
+    assert found[0] == found[1] == found[2]
+
+
+def test_lines_end_where_a_newline_is(tmp_path):
+    """And not at the other places where Python's splitlines would cut."""
+    path = tmp_path / "lines"
+    path.write_bytes("a\u2028b\x0cc\x85\nd\r\n".encode())
+    assert read_lines(path) == ["a\u2028b\x0cc\x85", "d"]
+    cbt = TASK_FILES["cbt-ne"].replace("The dog", "The\u2028dog")
+    path.write_text(cbt, "utf-8")
+    assert len(read_cbt(path)) == 1
+    path.write_bytes(b"\xef\xbb\xbfa\xff")
+    with pytest.raises(DataError, match="at byte 4;"):
+        read_lines(path)
+
+
+# --- models that are not quite what they should be --------------------------
+
+def test_a_perplexity_too_large_for_a_float():
+    """What was measured is shown, whatever follows from it."""
+    loss = TextLoss(nats=9000.0, tokens=10, words=1, bytes=1200,
+                    characters=400)
+    assert loss.token_perplexity == loss.word_perplexity == math.inf
+    assert loss.bits_per_byte == pytest.approx(9000 / math.log(2) / 1200)
+    numbers = text_numbers(loss)
+    assert numbers["nats"] == 9000 and numbers["perplexity"] == math.inf
+    assert loss._replace(nats=1.0).word_perplexity == math.e
+    assert loss._replace(words=0).word_perplexity == math.inf
+
+
+@pytest.fixture(scope="module")
+def sure():
+    """A random model that is far too sure of itself."""
+    ours, _ = pair()
+    with torch.no_grad():
+        ours.ln_f.weight *= 100_000
+    return ours
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_survives_large_losses(sure, tokenizer, tmp_path, name):
+    path = tmp_path / "data"
+    path.write_text(TASK_FILES[name], "utf-8")
+    numbers = evaluate_task(name, sure, tokenizer, path)
+    lines = "\n".join(report(numbers))
+    if "perplexity" in numbers:
+        assert numbers["perplexity"] == math.inf and " inf" in lines
+    if name == "lambada":
+        requests = [make_request(tokenizer, *each, 48)
+                    for each in read_lambada(path)]
+        mean = -sum(each.total for each in score(sure, requests)) / 2
+        assert numbers["loss"] == pytest.approx(mean)
+        assert 0 < numbers["loss_last_token"] < numbers["loss"]
+        assert f"{numbers['loss']:,.3f}" in lines
+
+
+def test_text_without_spaces(models, tokenizer, tmp_path):
+    """One word, or none: there are bits per byte all the same."""
+    for text, words in (("\u6c49\u5b57" * 300, 1), ("   ", 0)):
+        found = measure_text(models[0], tokenizer, text)
+        assert found.words == words and found.word_perplexity == math.inf
+        assert 0 < found.bits_per_byte < 40
+    with pytest.raises(ValueError, match="empty"):
+        measure_text(models[0], tokenizer, "a", original="")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_refuses_a_model_that_is_no_number(models, tokenizer,
+                                                      tmp_path, name):
+    """NaN compares false: the first option would win each question."""
+    broken = copy.deepcopy(models[0])
+    with torch.no_grad():
+        broken.ln_f.weight[0] = math.nan
+    path = tmp_path / "data"
+    path.write_text(TASK_FILES[name], "utf-8")
+    said = r"question \d, option \d" if name in (
+        "winograd", "cbt-cn", "cbt-ne") else r"request \d"
+    with pytest.raises(FloatingPointError, match=said + ".* is nan.*float32"):
+        evaluate_task(name, broken, tokenizer, path)
+
+
+def test_one_bad_request_is_named(models):
+    """The others are fine: only one reads the broken row."""
+    broken = copy.deepcopy(models[0])
+    with torch.no_grad():
+        broken.wpe.weight[30] = math.inf
+    requests = random_requests(3, most=20)
+    requests = [each for each in requests if len(each.ids) <= 20]
+    assert all(each.logprobs.isfinite().all()
+               for each in score(broken, requests))
+    with pytest.raises(FloatingPointError, match=f"request {len(requests)},"):
+        score(broken, [*requests, Request([5] * 40, 30)])
+
+
+def padded(ours, rows=64):
+    """The same model with rows at the end that stand for no token."""
+    config = GPT2Config(**{**SMALL, "vocab_size": SMALL["vocab_size"] + rows})
+    wide = GPT2(config).double().eval()
+    state = ours.state_dict()
+    state["wte.weight"] = torch.cat([state["wte.weight"],
+                                     state["wte.weight"][:rows]])
+    wide.load_state_dict(state)
+    return wide
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_rows_without_a_token_change_no_number(models, tokenizer, tmp_path,
+                                               name):
+    path = tmp_path / "data"
+    path.write_text(TASK_FILES[name], "utf-8")
+    found = [evaluate_task(name, model, tokenizer, path)
+             for model in (models[0], padded(models[0]))]
+    assert found[0] == {key: value if isinstance(value, (str, list, bool))
+                        or value is None else pytest.approx(value, rel=1e-9)
+                        for key, value in found[1].items()}
+
+
+def test_rows_without_a_token_are_not_the_likeliest(models):
+    """A row twice as long as the winner's would always win."""
+    wide = padded(models[0])
+    with torch.no_grad():
+        best = int(models[0](torch.tensor([[5, 6]])).logits[0, -1].argmax())
+        wide.wte.weight[4100] = 2 * wide.wte.weight[best]
+        assert int(wide(torch.tensor([[5, 6]])).logits[0, -1].argmax()) == 4100
+    request = Request([5, 6, best], 2)
+    (found,) = score(wide, [request], vocab_size=4096)
+    assert found.likeliest and found.allowed
+    (found,) = score(wide, [request])
+    assert not found.likeliest
+    with pytest.raises(ValueError, match="expected 0 to 4,095"):
+        score(wide, [Request([5, 4100], 1)], vocab_size=4096)
+
+
+def test_rows_without_a_token_choose_no_option(models, tokenizer):
+    """A row that is likely after one context only would turn the answer."""
+    ours = models[0]
+    question = Question([("a = [", "1"), ("a = (", "1")], 0)
+    (chosen,) = choose(ours, tokenizer, [question])
+    ends = []
+    for context, _ in question.options:
+        x = record(ours, torch.tensor([tokenizer.encode(context)]))["ln_f"]
+        ends.append(x[0, -1])
+    won, lost = ends[chosen], ends[1 - chosen]
+    wide = padded(ours)
+    with torch.no_grad():
+        wide.wte.weight[4096] = 100 * (won - lost * (won @ lost)
+                                       / (lost @ lost))
+    assert choose(wide, tokenizer, [question]) == [chosen]
+    requests = [make_request(tokenizer, *option, 48)
+                for option in question.options]
+    counted = [each.total for each in score(wide, requests)]
+    assert counted[chosen] < counted[1 - chosen]             # with the row
+
+
 # --- tasks by name ----------------------------------------------------------
 
 def write_tiny_lambada(folder):
@@ -628,8 +822,8 @@ def test_evaluate_task_refuses(models, tokenizer, tmp_path):
         with pytest.raises(DataError, match="is empty"):
             task(name, tmp_path / "empty")
     (tmp_path / "latin").write_bytes(b"caf\xe9\n")
-    for name in ("text", "wikitext2", "cbt-cn"):
-        with pytest.raises(ValueError, match="UTF-8|utf-8"):
+    for name in ("text", "wikitext2", "cbt-cn", "winograd"):
+        with pytest.raises(DataError, match="UTF-8 at byte 3"):
             task(name, tmp_path / "latin")
 
 
@@ -680,6 +874,39 @@ def test_command_stride(run, saved, tmp_path):
     assert whole != half
     code, again, _ = run(*words, "--stride", 32)           # half of 64
     assert code == 0 and again == half
+
+
+def test_command_writes_json_that_others_read(run, saved, tmp_path):
+    """JSON has no inf: null, and the loss beside it."""
+    path = tmp_path / "text.txt"
+    path.write_text("\u6c49\u5b57" * 300, "utf-8")
+    code, said, err = run("evaluate", "--task", "text", "--model", saved,
+                          "--data", path, "--json", tmp_path / "out.json")
+    assert code == 0 and not err
+    assert re.search(r"perplexity +inf\n", said)
+
+    def no_constant(word):
+        raise AssertionError(f"{word} is not JSON")
+    found = json.loads((tmp_path / "out.json").read_text("utf-8"),
+                       parse_constant=no_constant)
+    assert found["perplexity"] is None
+    assert found["nats"] > 709 and found["bits_per_byte"] > 1
+
+
+def test_command_and_a_model_that_is_no_number(run, saved, tmp_path):
+    folder = tmp_path / "broken"
+    broken = load_pretrained(saved)
+    with torch.no_grad():
+        broken.ln_f.weight[0] = math.nan
+    save_pretrained(broken, folder)
+    save_tokenizer(load_tokenizer(saved), folder)
+    for name, text in TASK_FILES.items():
+        (tmp_path / name).write_text(text, "utf-8")
+        code, out, err = run("evaluate", "--task", name, "--model", folder,
+                             "--data", tmp_path / name, "--json",
+                             tmp_path / "out.json")
+        assert code == 1 and not out and is_one_line(err) and "nan" in err
+        assert not (tmp_path / "out.json").exists()
 
 
 @pytest.mark.parametrize("words, said", [
