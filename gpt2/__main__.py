@@ -16,7 +16,7 @@ from dataclasses import replace
 from enum import Enum
 from functools import partial
 from importlib import metadata
-from math import inf, prod
+from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Annotated
 
@@ -25,15 +25,16 @@ import typer
 
 from gpt2.config import (PRESETS, GPT2Config, config_to_dict,
                          count_parameters, flops_per_token, memory_bytes)
-from gpt2.data import CORPORA, learn_tokenizer, open_splits
-from gpt2.generation import generate_texts, stream_text
+from gpt2.data import (CORPORA, Tokens, as_text, learn_tokenizer,
+                       open_splits)
+from gpt2.generation import NotFinite, generate_texts, stream_text
 from gpt2.kv_cache import cache_shape
 from gpt2.pretrained import (FLOATS, find_directory, load_pair,
                              load_tokenizer, read_config, stored_dtype)
 from gpt2.scaling import (ENGINES, FastEngine, Speed, choose_engine,
                           find_micro_batch, joined, on_first)
 from gpt2.tokenizer import Tokenizer, written_whole
-from gpt2.training import (PRECISIONS, Interrupted, NotFinite, Plan,
+from gpt2.training import (PRECISIONS, Interrupted, Plan,
                            TrainingConfig, alone, compare, find_device,
                            is_finished, last_evaluation, new_plan, open_run,
                            require_new, save_model, saved_plan, set_up)
@@ -69,8 +70,22 @@ def option(kind, help: str, *names: str, **settings):
     return Annotated[kind, typer.Option(*names, help=help, **settings)]
 
 
+def filled(value: str | None) -> str | None:
+    """The value of an option; a variable of the shell that is not set makes
+    it empty, which must not mean the default."""
+    if value == "":
+        raise typer.BadParameter("it is empty; name something, or leave the"
+                                 " option out.")
+    return value
+
+
+def filled_path(value: str) -> Path:
+    return Path(filled(value))
+
+
+located = partial(option, parser=filled_path)
 flag = partial(option, bool)
-named = partial(option, str | None)
+named = partial(option, str | None, callback=filled)
 whole = partial(option, int | None, metavar="N")
 real = partial(option, float | None, metavar="X")
 seeded = partial(whole, min=0, max=2 ** 32 - 1)
@@ -114,8 +129,11 @@ def commands(version: flag(
     """
 
 
-def given(text: str | None) -> str | None:
-    """A text, or standard input for `-`, or for None if that is piped."""
+def given(text: str | None, read=as_text) -> str | None:
+    """A text, or standard input for `-`, or for None if that is piped.
+
+    read: from bytes in UTF-8; by default as all text is read for a model.
+    """
     name, piped = "the text", sys.stdin and not sys.stdin.isatty()
     if text == "-" or text is None and piped:
         name, data = "standard input", sys.stdin.buffer.read()
@@ -124,10 +142,11 @@ def given(text: str | None) -> str | None:
     else:       # the shell's bytes: a locale without UTF-8 has misread them
         data = os.fsencode(text)
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 at byte {error.start}; convert"
-                         " it first.") from None
+        return read(data)
+    except UnicodeDecodeError as error:       # its object has lost the BOM
+        byte = len(data) - len(error.object) + error.start
+        raise ValueError(f"{name} is not UTF-8 at byte {byte}; convert it"
+                         " first.") from None
 
 
 def refuse(wrong, what: str, why: str) -> None:
@@ -152,11 +171,15 @@ def own_model(instead: str = "--model") -> str:
     "python -m gpt2 sample --top-k 0 --top-p 0.9 < /dev/null"))
 def sample(
         model: Model = None,
-        prompt: named(
-            "What to continue. With -, or in a pipe without --prompt:"
-            " standard input, less the newline at its end. If it is empty,"
-            " the model starts from nothing.", metavar="TEXT|-") = None,
-        max_new_tokens: whole("Tokens to add at most.", min=1) = 100,
+        prompt: option(
+            str | None, "What to continue. With -, or in a pipe without"
+            " --prompt: standard input, less the newline at its end. If it"
+            " is empty, the model starts from nothing. Line ends become"
+            " those of the training text.", metavar="TEXT|-") = None,
+        max_new_tokens: whole(
+            "Tokens to add at most. With the prompt no more than the model"
+            " has positions: it learned a vector for each of them, and none"
+            " for those beyond.", min=1) = 100,
         temperature: real("Above 0; lower: likelier tokens.") = 0.8,
         top_k: whole("Draw from the N likeliest tokens; 0: from all.",
                      min=0) = 40,
@@ -166,12 +189,13 @@ def sample(
             "Above 1: fewer of the tokens that were there.") = 1.0,
         greedy: flag("Take the likeliest token, draw nothing.",
                      "--greedy") = False,
-        num_samples: whole("How many texts, drawn as one batch.", min=1) = 1,
+        num_samples: whole("How many texts, drawn as one batch.", min=1,
+                           max=2 ** 31 - 1) = 1,
         seed: seeded("The same one gives the same text.") = None,
         stream: flag("Print the text as it comes, one sample after the"
                      " other.", "--stream") = False,
-        truncate: flag("If the prompt is too long, forget its beginning.",
-                       "--truncate") = False,
+        truncate: flag("If the prompt leaves too few positions, forget its"
+                       " beginning.", "--truncate") = False,
         device: Device = None,
         dtype: option(Dtype | None, "By default that of the file.") = None
         ) -> Iterator[str]:
@@ -179,11 +203,11 @@ def sample(
     refuse(greedy and num_samples > 1, "--num-samples",
            "with --greedy all are the same; drop one of the two.")
     network, tokenizer = load_pair(
-        model or own_model(), device=find_device(device),
+        own_model() if model is None else model, device=find_device(device),
         dtype=dtype and getattr(torch, dtype.value))
     text = given(prompt) or ""
     if prompt in (None, "-"):
-        text = re.sub(r"\r?\n\Z", "", text)
+        text = text.removesuffix("\n")
     chosen = secrets.randbelow(2**32) if seed is None else seed
     what = network, tokenizer, text, max_new_tokens
     how = dict(do_sample=not greedy, temperature=temperature, top_k=top_k,
@@ -223,14 +247,16 @@ def amount(number: float, unit: str = "B") -> str:
 @app.command(epilog=examples("python -m gpt2 info",
                              "python -m gpt2 info gpt2-xl"))
 def info(model: Annotated[str | None, typer.Argument(
-        metavar="MODEL", help=(f"{OWN} {', '.join(PRESETS)} are built in and"
+        metavar="MODEL", callback=filled,
+        help=(f"{OWN} {', '.join(PRESETS)} are built in and"
                                " need no file."))] = None) -> Iterator[str]:
     """Count a model: parameters by part, memory, FLOPs.
 
     Reads config.json and at most the header of the weights. Units are
     decimal: 1 MB is 1,000,000 bytes.
     """
-    config, where, dtype = configured(model or own_model("MODEL"))
+    config, where, dtype = configured(
+        own_model("MODEL") if model is None else model)
     usual, ours = config_to_dict(GPT2Config()), config_to_dict(config)
     fields = {name: ours[name] for name in usual
               if name in SIZES or ours[name] != usual[name]}
@@ -273,7 +299,9 @@ def readable(token: bytes) -> str:
 def tokenize(
         text: Annotated[str | None, typer.Argument(metavar="TEXT|-", help=(
             "The text; after -- it may begin with a dash. With -, or in a"
-            " pipe without TEXT: standard input, all of it."))] = None,
+            " pipe without TEXT: standard input, all of it, byte for byte:"
+            " carriage returns and a byte order mark are shown, too."
+            ))] = None,
         model: Model = None,
         ids: flag("Print the ids alone, on one line.", "--ids") = False,
         decode: flag("The other way round: from ids to the text.",
@@ -284,7 +312,8 @@ def tokenize(
     """
     refuse(ids and decode, "--ids",
            "--decode prints a text, no ids; drop one of the two.")
-    tokenizer, text = load_tokenizer(model or own_model()), given(text)
+    tokenizer = load_tokenizer(own_model() if model is None else model)
+    text = given(text, bytes.decode)
     refuse(text is None, "TEXT|-",
            "nothing to read; give a text, or - for standard input.")
     if decode:
@@ -309,6 +338,12 @@ def given_options(**options) -> dict:
 
 def cores(workers: int) -> int:
     return workers or os.cpu_count() or 1
+
+
+def copied(tokens: Tokens) -> str:
+    """What of the held-out text was left out, for training has it too."""
+    number = tokens.left_out.get("copied")
+    return f" ({number} copied documents left out)" if number else ""
 
 
 def ending(out: Path) -> str:
@@ -346,7 +381,8 @@ def trained(out: Path, plan: Plan, engine: FastEngine, workers: int,
     for line in different:
         yield f"differs from the session before: {line}\n"
     yield (f"{plan.source}: {len(batches.tokens):,} tokens to train on,"
-           f" {len(run.validation):,} held out; {plan.config.steps:,} updates"
+           f" {len(run.validation):,} held out{copied(run.validation)};"
+           f" {plan.config.steps:,} updates"
            f" of {plan.config.batch_size} x {plan.config.length} tokens\n")
     train_model(plan.model, batches, plan.config, engine, run)
     model = engine.whole_model()
@@ -362,7 +398,7 @@ def trained(out: Path, plan: Plan, engine: FastEngine, workers: int,
     ))
 def train(
         context: typer.Context,
-        out: option(
+        out: located(
             Path, "The run's folder: tokens, metrics.jsonl, checkpoints/, and"
             " at the end model/ and loss.png.", metavar="DIR"),
         preset: named(
@@ -376,7 +412,8 @@ def train(
             "Its directory, or a name on the hub. By default the book's"
             " own, with 4,096 entries; for a published size one of 50,257"
             " is learned from DATA first.", metavar="MODEL") = None,
-        resume: flag("Go on with the run in --out, with its own numbers.",
+        resume: flag("Go on with the run in --out, with its own numbers. A"
+                     " finished one is not lengthened: see --init-from.",
                      "--resume") = False,
         max_steps: whole("Updates in the whole schedule.", min=1) = None,
         minutes: real("Fit the schedule to this time, at the speed measured"
@@ -453,7 +490,9 @@ def train(
             plan = saved_plan(out, changes)
             if is_finished(out):
                 yield (f"{out} is finished: all {plan.config.steps:,} updates"
-                       f" done; {ending(out)}")
+                       f" done; {ending(out)}To train it further, begin a run"
+                       f" with --init-from {shlex.quote(str(out / 'model'))}:"
+                       " its optimizer and schedule begin anew.\n")
                 return
         on_first(lambda: held.enter_context(alone(out)))
         if not resume:
@@ -504,8 +543,10 @@ def evaluate(
         data: named(f"{DATA} Or the data/ of a run. By default stdlib; with"
                     " --task a file in its format, by default the published"
                     " one.", metavar="DATA") = None,
-        task: named(f"{', '.join(TASKS)}: measure this instead, zero-shot.",
-                    metavar="NAME") = None,
+        task: named(f"{', '.join(TASKS)}: measure this instead, zero-shot."
+                    " text is any file of yours; where no spaces stand"
+                    " between words, perplexity per word says nothing: read"
+                    " its bits per byte.", metavar="NAME") = None,
         limit: whole("Only so many documents of the task.", min=1) = None,
         stride: whole("Tokens from one window to the next, of the tasks"
                       f" {' and '.join(sorted(WINDOWED))}. By default half"
@@ -515,13 +556,15 @@ def evaluate(
         headers: whole("Of so many held-out Python functions let the model"
                        " write the body.", min=0) = 500,
         seed: seeded("Of what is written.") = 0,
-        json_file: option(Path | None, "Write the numbers there as well.",
-                          "--json", metavar="FILE") = None,
+        json_file: located(
+            Path | None, "Write the numbers there as well; null stands for"
+            " inf, which JSON does not know.", "--json",
+            metavar="FILE") = None,
         device: Device = None, workers: Workers = 0) -> Iterator[str]:
     """Measure a model on held-out text, beside simpler rivals.
 
     Held out are the documents that training never reads: one in ten, by
-    their hash. gzip and xz, document by document, and a 3-gram model of the
+    their hash, less those that training text holds as copies. gzip and xz, document by document, and a 3-gram model of the
     training text stand beside it; for Python, the share of written function
     bodies that parse. With --task: one of the GPT-2 paper's measurements,
     beside the paper's own numbers where the model is one of its four.
@@ -529,7 +572,7 @@ def evaluate(
     check_task(context, task)
     refuse(json_file and not json_file.resolve().parent.is_dir(), "--json",
            f"{json_file and json_file.parent} is no folder.")
-    model = model or own_model()
+    model = own_model() if model is None else model
     network, tokenizer = load_pair(model, device=find_device(device),
                                    dtype=torch.float32)
     if task is not None:
@@ -540,12 +583,14 @@ def evaluate(
         yield from (line + "\n" for line in report(numbers, model))
         write_numbers(json_file, numbers)
         return
-    data = data or "stdlib"
-    with open_splits(data, tokenizer, cores(workers)) as (training, held_out):
-        numbers = {"model": model, "data": data, "held_out": len(held_out)}
+    data = "stdlib" if data is None else data
+    with open_splits(data, tokenizer, cores(workers)) as (training, unread):
+        numbers = {"model": model, "data": data, "held_out": len(unread),
+                   "left_out": unread.left_out}
         bodies = {}
-        yield f"{data}: {len(held_out):,} tokens are held out\n"
-        for part in compare(network, tokenizer, training, held_out,
+        yield (f"{data}: {len(unread):,} tokens are held out"
+               f"{copied(unread)}\n")
+        for part in compare(network, tokenizer, training, unread,
                             windows=windows, headers=headers, seed=seed):
             yield from told(part)
             bodies |= part.get("bodies", {})
@@ -564,11 +609,21 @@ def check_task(context: typer.Context, task: str | None) -> None:
                f"it goes {'only' if task is None else 'not'} with --task.")
 
 
+def finite(value):
+    """JSON knows neither inf nor nan: null instead of them, at any depth."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
 def write_numbers(path: Path | None, numbers: dict) -> None:
     """As JSON, if a path was given."""
     if path is not None:
         with written_whole(path) as beside:
-            beside.write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+            beside.write_text(json.dumps(finite(numbers), indent=2,
+                                         allow_nan=False) + "\n", "utf-8")
 
 
 def write(text: str) -> None:
@@ -594,13 +649,30 @@ def failed(message: str, speaks: bool = True) -> int:
     return 2
 
 
+def memory_error(error: Exception) -> str | None:
+    """One line about memory that was not to be had; None: another error.
+
+    PyTorch has a class for GPUs' memory; for the CPU's there are words.
+    """
+    asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+    if asked:
+        what = f"{amount(int(asked[1]))} were asked for"
+    elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+            "Storage size calculation overflowed" in str(error)):
+        what = str(error) or "nothing is left"
+    else:
+        return None
+    return f"not enough memory: {what}. Ask for less at once."
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0; 2 for bad arguments or files, 1 for a loss that is no number, with one
-    line on standard error; 130 after Ctrl-C and 143 after SIGTERM, where a
-    training run is saved first; 141 when a pipe's reader has left. Any other
-    exception is a fault of this program and keeps its traceback.
+    0; 2 for bad arguments or files and for too little memory, 1 for a loss
+    or a score that is no number, with one line on standard error; 130 after
+    Ctrl-C and 143 after SIGTERM, where a training run is saved first; 141
+    when a pipe's reader has left. Any other exception is a fault of this
+    program and keeps its traceback.
     """
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -608,6 +680,11 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if arguments is None:
         arguments = sys.argv[1:]
+    release = tuple(map(int, re.findall(r"\d+", typer.__version__)[:2]))
+    if release < (0, 16):      # whatever is asked, these print the versions
+        return failed(f"typer {typer.__version__} is too old: it misreads"
+                      " options. pip install 'typer>=0.16' brings another.",
+                      is_first())
     try:
         result = app(arguments, prog_name=PROGRAM, standalone_mode=False,
                      obj=arguments)
@@ -623,15 +700,19 @@ def main(arguments: list[str] | None = None) -> int:
         if is_first():
             print("gpt2:", error, file=sys.stderr)
         return error.code
-    except NotFinite as error:
+    except (NotFinite, FloatingPointError) as error:
         failed(str(error), is_first())
         return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return 141
-    except (ValueError, OSError, torch.OutOfMemoryError) as error:
+    except (ValueError, OSError) as error:
         return failed(str(error))
+    except (RuntimeError, MemoryError) as error:
+        if said := memory_error(error):
+            return failed(said)
+        raise
     return 0
 
 

@@ -3,6 +3,7 @@
 A process of its own only where the process is the point (signals, pipes,
 encodings, what is imported): each costs two seconds. The rest calls `main`.
 """
+import inspect
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -199,6 +201,17 @@ def test_prompt_from_standard_input(run, model):
     assert run(*words, "--prompt", "é = 1", stdin=b"other") == wanted
 
 
+def test_a_prompt_is_read_as_the_training_text_was(run, model):
+    """Line ends of Windows and a byte order mark change no token."""
+    words = ["sample", "--model", model, "--greedy", "--max-new-tokens", 5]
+    wanted = run(*words, "--prompt", "if x:\n    y\n")
+    other = "if x:\r\n    y\r\n"
+    assert wanted[0] == 0
+    assert run(*words, "--prompt", other) == wanted
+    for stdin in (other + "\n", other + "\r\n", "\ufeff" + other + "\n"):
+        assert run(*words, stdin=stdin.encode()) == wanted
+
+
 def test_without_a_prompt_it_starts_from_nothing(run, model):
     words = ["sample", "--model", model, "--greedy", "--max-new-tokens", 9]
     tokenizer = load_tokenizer(model)
@@ -354,6 +367,17 @@ def test_ids_and_back(run, model, text):
     assert run(*words, "--decode", ids) == (0, text, "")
     assert run(*words, "--decode", stdin=ids.encode()) == (0, text, "")
     assert run(*words, "--decode", ids.replace(" ", ", ")) == (0, text, "")
+
+
+def test_tokenize_shows_the_bytes_that_are_there(run, model):
+    """It is the tool to look with: nothing is cleaned on the way."""
+    text = "\ufeffa\r\nb"
+    ids = load_tokenizer(model).encode(text)
+    said = " ".join(map(str, ids)) + "\n"
+    words = ["tokenize", "--model", model, "--ids"]
+    assert run(*words, stdin=text.encode()) == run(*words, text) == (
+        0, said, "")
+    assert "byte for byte" in " ".join(run("tokenize", "--help")[1].split())
 
 
 def test_half_a_character_is_decoded_as_one_sign(run, model):
@@ -513,6 +537,45 @@ def test_bad_files(run, model, tmp_path, name):
         assert is_one_line(err) and str(folder) in err, err
 
 
+def string_options():
+    """(command, option or argument) of each that takes a word or a path."""
+    odd = {"json_file": "--json"}
+    for command in command_line.app.registered_commands:
+        function = command.callback
+        for name, each in inspect.signature(function).parameters.items():
+            kind, *_ = get_args(each.annotation) or [None]
+            if {str, Path} & {kind, *get_args(kind)} and name not in (
+                    "prompt", "text"):                     # these may be empty
+                option = odd.get(name, "--" + name.replace("_", "-"))
+                yield function.__name__, (
+                    "MODEL" if function.__name__ == "info" else option)
+
+
+@pytest.mark.parametrize("command, option", string_options())
+def test_an_empty_value_is_not_the_default(run, tmp_path, monkeypatch,
+                                           command, option):
+    """`--data "$DATA"`, and DATA is not set: not the standard library."""
+    monkeypatch.chdir(tmp_path)
+    for work in "load_pair", "load_tokenizer", "choose_engine":
+        monkeypatch.setattr(command_line, work, None)      # it gets nowhere
+    words = [option, ""] if option.startswith("-") else [""]
+    if command == "train" and option != "--out":
+        words += ["--out", "o"]
+    code, out, err = run(command, *words)
+    assert (code, out) == (2, "") and is_one_line(err)
+    assert "it is empty" in err and not list(tmp_path.iterdir())
+
+
+def test_which_values_may_not_be_empty():
+    found = {*string_options()}
+    assert len(found) >= 15 and {
+        ("train", "--data"), ("train", "--out"), ("train", "--preset"),
+        ("train", "--micro-batch"), ("train", "--tokenizer"),
+        ("train", "--init-from"), ("evaluate", "--json"),
+        ("evaluate", "--task"), ("info", "MODEL"),
+        ("sample", "--device"), ("tokenize", "--model")} <= found
+
+
 def test_a_larger_tokenizer_than_the_model(run, tmp_path):
     folder = build(tmp_path, vocab_size=4095, eos_token_id=None)
     code, out, err = run("sample", "--model", folder, "--prompt", "x")
@@ -542,6 +605,18 @@ def test_a_fault_of_the_program_keeps_its_traceback(run, model, monkeypatch):
         monkeypatch.setattr(generation, "generate", broken)
         with pytest.raises(error, match="a fault"):
             run("sample", "--model", model, "--prompt", "x", "--seed", 1)
+
+
+@pytest.mark.parametrize("ask", [
+    lambda: torch.empty(2 ** 60), lambda: torch.empty(2 ** 62),
+    lambda: bytearray(2 ** 62)])
+def test_more_than_the_cpu_has_is_one_line(run, model, monkeypatch, ask):
+    """As with --num-samples 100000000; PyTorch has no class for it."""
+    monkeypatch.setattr(generation, "generate", lambda *a, **o: ask())
+    code, out, err = run("sample", "--model", model, "--prompt", "x",
+                         "--seed", 1)
+    assert (code, out) == (2, "") and is_one_line(err)
+    assert "not enough memory" in err and "enforce fail" not in err
 
 
 def test_out_of_memory_is_one_line(run, model, monkeypatch):
