@@ -114,7 +114,8 @@ def main():
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(
             ".git", ".venv", "_build", "__pycache__"))
         good = [run(name, chapters, copy if name == "elsewhere" else ROOT,
-                    Path(folder, name)) for name in VARIATIONS]
+                    Path(folder, name.replace(" ", "-")))     # g++ splits
+                for name in VARIATIONS]
     sys.exit(not all(good))
 
 
