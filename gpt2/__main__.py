@@ -33,7 +33,7 @@ from gpt2.pretrained import (FLOATS, find_directory, load_pair,
                              load_tokenizer, read_config, stored_dtype)
 from gpt2.scaling import (ENGINES, FastEngine, Speed, choose_engine,
                           find_micro_batch, joined, on_first)
-from gpt2.tokenizer import Tokenizer, written_whole
+from gpt2.tokenizer import written_whole
 from gpt2.training import (PRECISIONS, Interrupted, Plan,
                            TrainingConfig, alone, compare, find_device,
                            is_finished, last_evaluation, new_plan, open_run,

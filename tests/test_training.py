@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 import gpt2.training as training
 from gpt2.checks import reference_model, reference_state
 from gpt2.config import PRESETS, GPT2Config
-from gpt2.data import Batches, DataError, token_sizes
+from gpt2.data import Batches, DataError
 from gpt2.model import GPT2
 from gpt2.pretrained import CheckpointError
 from gpt2.tokenizer import Tokenizer
