@@ -1007,14 +1007,6 @@ def compressed_bits_per_byte(documents: list[str]) -> dict[str, float]:
     return {name: 8 * sum(len(squeeze(text)) for text in data) / size
             for name, squeeze in COMPRESSORS.items()}
 
-
-def perplexity(nats: float) -> float:
-    """e to the mean loss; inf where that is more than a float can hold."""
-    try:
-        return math.exp(nats)
-    except OverflowError:
-        return math.inf
-
 # %% chapters/13_data.ipynb#n-grams
 class NGrams:
     """How often each n-gram occurs; an n-gram is one number.

@@ -7,6 +7,7 @@ import ast
 import functools
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,13 @@ def test_exports_are_used(chapter):
             for name in definitions(body(cell)):
                 assert name.startswith("_") or name in later, (
                     f"{cell['id']}: {name} is exported and never used")
+
+
+def test_a_name_is_exported_once(chapter):
+    found = Counter(name for cell in chapter.code
+                    if source(cell).startswith("#| export")
+                    for name in definitions(body(cell)))
+    assert not [name for name, times in found.items() if times > 1]
 
 
 def test_only_the_package_is_imported_for_the_package(chapter):
