@@ -80,9 +80,12 @@ def run(name, chapters, root, compiled):
     if why := obstacle(wanted, root, environment):
         print(f"{name:12} {why}", flush=True)
         return why.startswith("skipped")
+    # Threads without a core of their own wait for each other in a busy loop.
+    at_once = min(len(chapters), 2, max(1, (os.cpu_count() or 1) // int(
+        environment["OMP_NUM_THREADS"])))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rfE", "--color=no", "-p",
-         "no:cacheprovider", "-n", "2" if len(chapters) > 1 else "0",
+         "no:cacheprovider", "-n", str(at_once) if at_once > 1 else "0",
          *chapters], cwd=root, env=environment, capture_output=True,
         encoding="utf-8", errors="replace")
     passed, failed = (
