@@ -97,12 +97,12 @@ def test_held_out_text(model, tokenizer, stdlib, found):
     _, held_out = stdlib
     here = evaluate(model, held_out, tokenizer, windows=64)["bits_per_byte"]
     stated = found["bits_per_byte"]["model"]
-    assert abs(here / stated - 1) < 0.15
     if len(held_out) == found["held_out"]:        # the same Python's files
         assert abs(here / stated - 1) < 0.05
         assert held_out.left_out == found["left_out"]
-    else:
+    else:              # of many of these files it has read another version
         assert platform.python_version() != "3.11.7"
+        assert 0.5 < here / stated < 1.15
 
 
 def test_held_out_text_was_not_learned_by_heart(model, tokenizer, stdlib):
