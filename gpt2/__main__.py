@@ -412,8 +412,10 @@ def train(
             "Its directory, or a name on the hub. By default the book's"
             " own, with 4,096 entries; for a published size one of 50,257"
             " is learned from DATA first.", metavar="MODEL") = None,
-        resume: flag("Go on with the run in --out, with its own numbers. A"
-                     " finished one is not lengthened: see --init-from.",
+        resume: flag("Go on with the run in --out, with its own numbers;"
+                     " --max-steps and --decay may be others while its rate"
+                     " is still at the top. A finished one is not"
+                     " lengthened: see --init-from.",
                      "--resume") = False,
         max_steps: whole("Updates in the whole schedule.", min=1) = None,
         minutes: real("Fit the schedule to this time, at the speed measured"
@@ -426,6 +428,9 @@ def train(
         learning_rate: real("At the top of the schedule.") = None,
         warmup: whole("Updates until the top. By default at most a tenth of"
                       " all.", min=0) = None,
+        decay: whole("Let the rate fall in so many updates at the end, and"
+                     " stay at its top before; 0: fall from the warm-up"
+                     " on.", min=0) = None,
         dropout: real("The rate of all three places.") = None,
         precision: option(Precision | None,
                           "What the forward pass computes in.") = None,
@@ -477,7 +482,7 @@ def train(
         steps=max_steps, batch_size=batch_size,
         micro_batch=int(micro_batch) if micro_batch and not find else None,
         length=length, learning_rate=learning_rate, warmup=warmup,
-        dropout=dropout, precision=precision and precision.value,
+        decay=decay, dropout=dropout, precision=precision and precision.value,
         deterministic=deterministic, seed=seed, eval_every=eval_every,
         sample_every=sample_every, save_every=save_every, keep=keep)
     speed = Speed(compile="inductor" if compiled else "", tf32=tf32,

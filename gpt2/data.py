@@ -382,6 +382,34 @@ def without_copies(encoded: Iterable[tuple[Document, array]],
         else:
             yield document, ids
 
+# %% chapters/13_data.ipynb#without-quotes
+def without_quotes(documents: Iterable[Document],
+                   held: list[Document]) -> Iterator[Document]:
+    """The documents that are near copies of none in held: they share at most
+    COPIED of their long lines, and at most COPIED of its."""
+    sides = [set(long_lines(d.text)) for d in held]
+    owner = {line: i for i, lines in enumerate(sides) for line in lines}
+    for document in documents:
+        lines = set(long_lines(document.text or ""))
+        shared = Counter(owner[line] for line in lines & owner.keys())
+        if all(count <= COPIED * min(len(lines), len(sides[i]))
+               for i, count in shared.items()):
+            yield document
+
+# %% chapters/13_data.ipynb#python
+def python() -> Iterator[Document]:
+    """The standard library, and of site-packages what is held out neither
+    there nor, as a near copy, here."""
+    own = list(stdlib())
+    yield from own
+    yield from without_quotes(
+        (d for d in site_packages() if not d.text
+         or not is_held_out(d.digest)),
+        [d for d in own if d.text and is_held_out(d.digest)])
+
+
+CORPORA["python"] = python
+
 # %% chapters/13_data.ipynb#encode-documents
 _tokenizer: Tokenizer | None = None      # of a worker process
 
@@ -1098,6 +1126,8 @@ __all__ = [
     "long_lines",
     "share_known",
     "without_copies",
+    "without_quotes",
+    "python",
     "token_bytes",
     "encode_documents",
     "TYPECODES",

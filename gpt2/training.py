@@ -44,8 +44,7 @@ from gpt2.tokenizer import Tokenizer, written_whole
 # %% chapters/14_training.ipynb#training-config
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All numbers of a training run; saved with it. Raises TypeError or
-    ValueError, naming the field. The defaults are the full size's."""
+    """All numbers of a run. Raises TypeError, ValueError naming one."""
     steps: int = 600_000               # updates in the whole schedule
     batch_size: int = 512              # sequences per update, all together
     micro_batch: int = 8               # sequences at once, per process
@@ -53,6 +52,7 @@ class TrainingConfig:
     learning_rate: float = 6e-4        # at the top of the schedule
     final_fraction: float = 0.1        # of it that is left at the end
     warmup: int = 700                  # updates until the top
+    decay: int = 0                     # last updates, of the fall; 0: all
     weight_decay: float = 0.1          # of matrices, not of biases and gains
     beta1: float = 0.9
     beta2: float = 0.95
@@ -135,15 +135,16 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     """Of update number `step`, from 0: linear warm-up, then half a cosine.
 
     Reaches the top at update `warmup` and final_fraction of it at the last.
-    Source: Brown et al. 2020, appendix B.
+    With config.decay it stays at the top until so many are left. Sources:
+    Brown et al. 2020, appendix B; Hu et al. 2024, section 4.
     """
     top, bottom = config.learning_rate, config.final_fraction
     if step < config.warmup:
         return top * (step + 1) / config.warmup
-    span = max(1, config.steps - 1 - config.warmup)
-    progress = min(1.0, (step - config.warmup) / span)
-    cosine = (1 + math.cos(math.pi * progress)) / 2
-    return top * (bottom + (1 - bottom) * cosine)
+    fall = max(config.warmup, config.steps - (config.decay or config.steps))
+    progress = (step - fall) / max(1, config.steps - 1 - fall)
+    fallen = (1 - math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
+    return top * (1 - (1 - bottom) * fallen)
 
 # %% chapters/14_training.ipynb#autocast
 def autocast(device: torch.device, precision: str):
@@ -391,6 +392,11 @@ def checkpoints(run: str | Path) -> list[Path]:
     return sorted(Path(run, "checkpoints").glob("step-*"))
 
 
+def updates_done(run: str | Path) -> int:
+    """That the newest checkpoint knows of; 0 without one."""
+    return max((int(path.name[5:]) for path in checkpoints(run)), default=0)
+
+
 def remove_directory(path: Path) -> None:
     """Take its name away first: what is half removed is no checkpoint."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.gone")
@@ -493,20 +499,30 @@ def save_checkpoint(run: Path, step: int, engine: Engine, batches: Batches,
             remove_directory(old)
 
 # %% chapters/14_training.ipynb#require-same
-def require_same(where: Path, saved: dict, asked: dict) -> None:
-    """Raise DataError for a number that decides the results and differs."""
-    for key, value in asked.items():
-        if key not in FREE and saved.get(key) != value:
-            raise DataError(f"{where} was made with {key}"
-                            f" {saved.get(key)!r}, not {value!r}. Resume with"
-                            " the same, or start a new run.")
-
-# %% chapters/14_training.ipynb#load-checkpoint
-# What may be another number when a run is resumed.
+# What may be another number when a run is resumed; the second ones only if
+# every update so far had the learning rate that they would give.
 FREE = {"micro_batch", "eval_every", "eval_windows", "sample_every",
         "save_every", "keep"}
+SCHEDULE = {"steps", "warmup", "decay", "learning_rate", "final_fraction"}
 
 
+def require_same(where: Path, saved: dict, asked: TrainingConfig,
+                 done: float) -> None:
+    """Raise DataError for a number that decides the results and differs.
+    done: updates so far, by the numbers saved; inf: it is finished."""
+    before = TrainingConfig(**saved)
+    same_so_far = done <= asked.steps and all(
+        learning_rate(step, before) == learning_rate(step, asked)
+        for step in range(done))
+    free = FREE | SCHEDULE if same_so_far else FREE
+    for name, value in asdict(asked).items():
+        old = getattr(before, name)
+        if old != value and name not in free:
+            raise DataError(f"{where} was made with {name} {old!r}, not"
+                            f" {value!r}. Resume with the same, or start a"
+                            " new run.")
+
+# %% chapters/14_training.ipynb#load-checkpoint
 def load_checkpoint(path: Path, engine: Engine, batches: Batches) -> int:
     """Restore everything; return the number of updates done.
 
@@ -520,7 +536,7 @@ def load_checkpoint(path: Path, engine: Engine, batches: Batches) -> int:
         raise DataError(f"{path} is damaged. Remove it; the run then resumes"
                         " from the checkpoint before.")
     position = json.loads((path / POSITION).read_text("utf-8"))
-    require_same(path, position["config"], asdict(engine.config))
+    require_same(path, position["config"], engine.config, position["step"])
     batches.restore(position["batches"])
     engine.load(path)
     return position["step"]
@@ -861,6 +877,17 @@ def session(command: str) -> dict:
     return {"command": command, "python": platform.python_version(),
             "torch": torch.__version__, "threads": torch.get_num_threads()}
 
+# %% chapters/14_training.ipynb#read-run
+def read_run(directory: str | Path) -> dict:
+    """training.json again: `training` a TrainingConfig, `model` a
+    GPT2Config, `source`, `sessions`. Raises DataError without one."""
+    path = Path(directory, RUN_FILE)
+    if not path.exists():
+        raise DataError(f"{directory} holds no run: it has no {RUN_FILE}.")
+    content = read_json(path)
+    return {**content, "training": TrainingConfig(**content["training"]),
+            "model": config_from_dict(content["model"])}
+
 # %% chapters/14_training.ipynb#join-sessions
 def join_sessions(path: Path, content: dict, resume: bool) -> list[dict]:
     """The sessions of a run and the new one, if it may be resumed so."""
@@ -871,22 +898,13 @@ def join_sessions(path: Path, content: dict, resume: bool) -> list[dict]:
         raise DataError(f"{path.parent} holds no run to resume: it has no"
                         f" {RUN_FILE}. Start one, without --resume.")
     before = read_json(path)
-    require_same(path, before["training"], content["training"])
+    require_same(path, before["training"],
+                 TrainingConfig(**content["training"]),
+                 updates_done(path.parent))
     for key in ("model", "source"):
         if before[key] != content[key]:
             raise DataError(f"{path} is of another {key}: resume with it.")
     return [*before["sessions"], *content["sessions"]]
-
-
-def read_run(directory: str | Path) -> dict:
-    """training.json again: `training` a TrainingConfig, `model` a
-    GPT2Config, `source`, `sessions`. Raises DataError without one."""
-    path = Path(directory, RUN_FILE)
-    if not path.exists():
-        raise DataError(f"{directory} holds no run: it has no {RUN_FILE}.")
-    content = read_json(path)
-    return {**content, "training": TrainingConfig(**content["training"]),
-            "model": config_from_dict(content["model"])}
 
 # %% chapters/14_training.ipynb#start-run
 def start_run(directory: str | Path, config: TrainingConfig,
@@ -1088,11 +1106,12 @@ def last_evaluation(run: Path) -> dict:
 
 # %% chapters/14_training.ipynb#saved-plan
 def saved_plan(run: Path, changes: dict) -> Plan:
-    """That of a run to go on with. DataError for changes of the mathematics,
-    and where there is nothing to go on from."""
+    """That of a run to go on with. DataError for changes of what is done
+    already, and where there is nothing to go on from."""
     found = read_run(run)
     config = replace(found["training"], **changes)
-    require_same(run / RUN_FILE, asdict(found["training"]), asdict(config))
+    require_same(run / RUN_FILE, asdict(found["training"]), config,
+                 math.inf if is_finished(run) else updates_done(run))
     if not checkpoints(run) and not is_finished(run):
         raise DataError(f"{run} has no checkpoint left to go on from. Remove"
                         " it, and start again without --resume.")
@@ -1103,8 +1122,7 @@ def saved_plan(run: Path, changes: dict) -> Plan:
 def require_new(run: Path) -> None:
     """Raise DataError if something was trained here. What a start that was
     killed has left, is removed."""
-    steps = [int(path.name[5:]) for path in checkpoints(run)]
-    if (run / RUN_FILE).exists() or is_finished(run) or any(steps):
+    if (run / RUN_FILE).exists() or is_finished(run) or updates_done(run):
         raise DataError(f"{run} holds a run already. Resume it (--resume), or"
                         " choose another folder.")
     for path in checkpoints(run):
@@ -1310,14 +1328,16 @@ __all__ = [
     "sync",
     "file_sums",
     "checkpoints",
+    "updates_done",
     "remove_directory",
     "remove_leftovers",
     "is_alive",
     "read_state",
     "Engine",
     "save_checkpoint",
-    "require_same",
     "FREE",
+    "SCHEDULE",
+    "require_same",
     "load_checkpoint",
     "as_json",
     "Log",
@@ -1339,8 +1359,8 @@ __all__ = [
     "train",
     "RUN_FILE",
     "session",
-    "join_sessions",
     "read_run",
+    "join_sessions",
     "start_run",
     "steps_in",
     "alone",

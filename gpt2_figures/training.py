@@ -85,6 +85,24 @@ def schedule(curves: Mapping[str, Points]) -> Picture:
                         " models have lower rates.")
 
 
+def branches(rates: Mapping[str, Sequence[float]]) -> Picture:
+    """Schedules that know their end, and one from which others branch."""
+    fig, ax = canvas(height=2.6)
+    places = ((14, 0.3, "left"), (79, 0.72, "left"), (140, 0.5, "right"),
+              (198, 1.08, "right"))
+    for (name, values), color, (x, y, side), line in zip(
+            rates.items(), SHADES, places, ("--", "-", "-", "-")):
+        ax.plot([rate * 1e3 for rate in values], line, color=COLORS[color])
+        _label(ax, x, y, name, COLORS[color], ha=side)
+    ax.set(xlabel="updates", ylabel="learning rate, in 1e-3", ylim=(0, 1.2))
+    _grid(ax)
+    return picture(fig, "The learning rate of four plans. All rise together"
+                        " for 10 updates. A cosine of 100 updates falls from"
+                        " there on. The others stay at the top: one falls"
+                        " from update 60 to 80, one from 140 to 160, and one"
+                        " goes on at the top past update 200.")
+
+
 def update() -> Picture:
     """One update: the batch in micro-batches, sum, clip, step."""
     fig, ax = canvas(height=2.75)

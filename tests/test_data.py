@@ -407,6 +407,52 @@ def test_copies_leave_the_held_out_side():
     assert sided([], [text(lines)]) == (0, ["h0"])
 
 
+def lines(*words):
+    """A source file: each word in a line of its own, long enough to count."""
+    return "\n".join(f"{word} = compute_the_whole_value_of({word!r})"
+                     for word in words) + "\n"
+
+
+def held(wanted, *words):
+    """A document of these lines on the wanted side: its hash says so."""
+    for n in range(10_000):
+        document = Document(f"{words[0]}.py", lines(*words) + f"x = {n}\n")
+        if is_held_out(document.digest) == wanted:
+            return document
+
+
+def test_the_corpus_python(monkeypatch):
+    """All of the library; of site-packages what shows nothing held out."""
+    song, read = "abcdefgh", "ijklmnop"
+    own = [held(True, *song), held(False, *read), Document("odd", None)]
+    theirs = {
+        "more": held(False, *"qrstuvwx"),
+        "more, held out there": held(True, *"qrstuvwy"),
+        "quotes what is trained on": held(False, *read, "z"),
+        "two lines of many": held(False, "a", "b", *map(str, range(90))),
+        "two of eight lines": held(False, "a", "b", *"012345"),
+        "two of seven": held(False, "a", "b", *"01234"),
+        "three lines of many": held(False, "a", "b", "c", *map(
+            str, range(90))),
+        "no text": Document("none", None), "empty": Document("empty", "")}
+    monkeypatch.setattr(data, "stdlib", lambda: iter(own))
+    monkeypatch.setattr(data, "site_packages", lambda: iter(theirs.values()))
+    left_out = Counter()
+    found = list(documents("python", left_out))
+    assert found[:2] == own[:2]
+    assert [name for name, each in theirs.items() if each in found] == [
+        "more", "quotes what is trained on", "two lines of many",
+        "two of eight lines"]
+    assert left_out == {"not UTF-8": 2, "empty": 1}
+
+
+def test_the_corpus_python_for_real():
+    """What stdlib holds out is held out, and nothing besides."""
+    def side(source):
+        return {d.name for d in documents(source) if is_held_out(d.digest)}
+    assert side("python") == side("stdlib")
+
+
 def test_copies_are_counted_and_training_stays(tmp_path, tokenizer):
     """Of a corpus on disk, in both ways of tokenizing."""
     lines = [f"shared_value_number_{n} = compute_it_from({n})"

@@ -177,7 +177,7 @@ def test_a_bar_on_a_terminal(run, corpus, tmp_path, monkeypatch):
 
 
 OPTIONS = dict(steps=2, batch_size=2, micro_batch=1, length=20,
-               learning_rate=0.01, warmup=1, dropout=0.2,
+               learning_rate=0.01, warmup=1, decay=1, dropout=0.2,
                precision="bfloat16", deterministic=True, seed=7, eval_every=3,
                sample_every=4, save_every=5, keep=6)
 
@@ -409,6 +409,32 @@ def test_other_mathematics_is_refused(run, request, capsys, which, name,
     assert (code, said) == (2, "") and is_one_line(err)
     assert name in err and str(value) in err
     assert contents(out) == before
+
+
+def test_a_run_may_fall_earlier_than_planned(run, corpus, tmp_path,
+                                             monkeypatch):
+    """Stopped at its top, it ends like one that was planned so."""
+    class Stopping(FastEngine):
+        def update(self, rate):
+            super().update(rate)
+            updates.append(rate)
+            if len(updates) == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    updates, out, fall = [], tmp_path / "run", ("--decay", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line, "choose_engine", lambda *_: Stopping())
+        assert begin(run, corpus, out, "--warmup", 1, *fall, steps=99)[0] \
+            == 130
+    code, said, err = run("train", "--resume", "--out", out, "--max-steps", 6)
+    assert (code, err) == (0, "") and "6 updates of 4 x" in said
+    straight = tmp_path / "straight"
+    assert begin(run, corpus, straight, "--warmup", 1, *fall)[0] == 0
+    assert metrics(out) == metrics(straight)
+    assert weights(out) == weights(straight)
+    assert (numbers(out).steps, numbers(out).decay) == (6, 2)
+    code, said, err = run("train", "--resume", "--out", out, "--max-steps", 9)
+    assert (code, said) == (2, "") and "steps 6, not 9" in err
 
 
 def test_what_may_differ(run, half, whole):

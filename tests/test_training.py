@@ -376,11 +376,57 @@ def test_resume_with_other_micro_batches(tokenizer, tmp_path):
     dict(clip=0.5), dict(weight_decay=0.0), dict(seed=1), dict(beta1=0.8),
     dict(precision="bfloat16"), dict(warmup=3), dict(final_fraction=0.2)])
 def test_other_mathematics_refused(change, tokenizer, tmp_path):
-    stop_at(2, tmp_path, tokenizer)
+    stop_at(4, tmp_path, tokenizer)
     (name, value), = change.items()
     with pytest.raises(DataError, match=f"{name} .*not {value!r}. Resume"):
         train(new_model(), new_batches(), replace(CONFIG, **change),
               run=Run(tmp_path, tokenizer))
+
+
+STABLE = replace(CONFIG, decay=2)              # at its top until update 4
+
+
+@pytest.mark.parametrize("change", [
+    dict(steps=9), dict(steps=9, decay=4), dict(steps=5), dict(decay=3),
+    dict(steps=4, decay=1), dict(steps=8, decay=5, final_fraction=0.5)])
+def test_the_schedule_ahead_is_free(change, tokenizer, tmp_path):
+    """A run that branches off is, bit for bit, one that knew its end."""
+    wanted = replace(STABLE, **change)
+    stop_at(3, tmp_path / "a", tokenizer, config=STABLE)
+    models = new_model(seed=9), new_model()
+    rows = train(models[0], new_batches(), wanted,
+                 run=Run(tmp_path / "a", tokenizer))
+    straight = train(models[1], new_batches(), wanted)
+    for key in ("loss", "learning_rate", "gradient_norm"):
+        assert [r[key] for r in rows if key in r] == [
+            r[key] for r in straight if key in r]
+    assert rows[-1]["step"] == wanted.steps
+    assert all(torch.equal(p, q) for p, q in zip(
+        models[0].parameters(), models[1].parameters()))
+
+
+@pytest.mark.parametrize("change", [
+    dict(steps=3), dict(decay=4), dict(decay=0), dict(steps=5, decay=3),
+    dict(learning_rate=1e-3), dict(warmup=1)])
+def test_the_schedule_behind_is_not(change, tokenizer, tmp_path):
+    """4 updates are done, of which none was in the fall."""
+    stop_at(4, tmp_path, tokenizer, config=STABLE)
+    with pytest.raises(DataError, match=f"with {[*change][0]} .*Resume"):
+        train(new_model(), new_batches(), replace(STABLE, **change),
+              run=Run(tmp_path, tokenizer))
+
+
+def test_a_run_from_before_there_was_a_decay(tokenizer, tmp_path):
+    stop_at(4, tmp_path, tokenizer)
+    path = checkpoints(tmp_path)[-1]
+    position = json.loads((path / "position.json").read_text())
+    del position["config"]["decay"]
+    (path / "position.json").write_text(json.dumps(position))
+    (path / "checksums.json").write_text(json.dumps(
+        training.file_sums(path)))
+    rows = train(new_model(), new_batches(), CONFIG,
+                 run=Run(tmp_path, tokenizer))
+    assert rows[-1]["step"] == 6
 
 
 def test_other_data_refused(tokenizer, tmp_path):
@@ -391,7 +437,7 @@ def test_other_data_refused(tokenizer, tmp_path):
             train(new_model(), batches, CONFIG, run=Run(tmp_path, tokenizer))
 
 
-def stop_at(step, run, tokenizer, number=signal.SIGTERM):
+def stop_at(step, run, tokenizer, number=signal.SIGTERM, config=CONFIG):
     """Train until this update, then a signal."""
     class Stopping(Engine):
         def update(self, rate):
@@ -400,7 +446,7 @@ def stop_at(step, run, tokenizer, number=signal.SIGTERM):
             if self.done == step:
                 signal.raise_signal(number)
     with pytest.raises(Interrupted) as caught:
-        train(new_model(), new_batches(), CONFIG, Stopping(),
+        train(new_model(), new_batches(), config, Stopping(),
               Run(run, tokenizer, Text(300, 1) if run else None))
     assert caught.value.code == 128 + number
     return caught.value

@@ -90,8 +90,9 @@ def run_table(run, rows, parameters):
                    f"{config.length} tokens: {tokens:,} tokens,"
                    f" {tokens / manifest['tokens']['train']:.1f} epochs",
         "learning rate": f"{config.learning_rate}, warm-up"
-                         f" {config.warmup} updates, cosine to"
-                         f" {config.final_fraction:.0%} of it",
+                         f" {config.warmup} updates, half a cosine to"
+                         f" {config.final_fraction:.0%} of it in the last"
+                         f" {config.decay or config.steps - config.warmup:,}",
         "time": f"{hours:.2f} hours in updates,"
                 f" {tokens / hours / 3600:,.0f} tokens/s",
         "machine": f"{processor()}, {session['threads']} threads, torch"
