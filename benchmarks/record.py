@@ -416,13 +416,18 @@ def default_name(device):
 
 
 def commit():
-    """The checkout's commit, and whether its code is another by now."""
+    """The checkout's commit, and whether its code is another by now; of a
+    copy without git, what GPT2_BOOK_COMMIT says."""
     def git(*words):
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True,
-                              text=True).stdout.strip()
+        try:
+            return subprocess.run(["git", *words], cwd=ROOT, text=True,
+                                  capture_output=True).stdout.strip()
+        except OSError:                      # no such program
+            return ""
 
     changed = git("status", "--porcelain", "gpt2", "benchmarks")
-    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (
+    return (git("rev-parse", "--short=12", "HEAD")
+            or os.environ.get("GPT2_BOOK_COMMIT", "unknown")) + (
         ", with changes" if changed else "")
 
 

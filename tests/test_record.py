@@ -57,6 +57,15 @@ def call(record, part, folder, *more):
                  str(folder / "out"), *more])
 
 
+def test_a_machine_without_git(record, monkeypatch, tmp_path):
+    """The commit is then what was told, or unknown."""
+    assert ("unknown" in record.commit()) != (ROOT / ".git").exists()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert record.commit() == "unknown"
+    monkeypatch.setenv("GPT2_BOOK_COMMIT", "0123456789ab")
+    assert record.commit() == "0123456789ab"
+
+
 def rows(folder, name):
     text = (folder / "out" / f"{name}.jsonl").read_text("utf-8")
     return [json.loads(line) for line in text.splitlines()]
