@@ -510,17 +510,18 @@ def require_same(where: Path, saved: dict, asked: TrainingConfig,
                  done: float) -> None:
     """Raise DataError for a number that decides the results and differs.
     done: updates so far, by the numbers saved; inf: it is finished."""
-    before = TrainingConfig(**saved)
-    same_so_far = done <= asked.steps and all(
-        learning_rate(step, before) == learning_rate(step, asked)
-        for step in range(done))
-    free = FREE | SCHEDULE if same_so_far else FREE
+    before, others = TrainingConfig(**saved), []
     for name, value in asdict(asked).items():
-        old = getattr(before, name)
-        if old != value and name not in free:
-            raise DataError(f"{where} was made with {name} {old!r}, not"
-                            f" {value!r}. Resume with the same, or start a"
-                            " new run.")
+        if getattr(before, name) != value and name not in FREE:
+            others.append(name)
+    if not others or SCHEDULE.issuperset(others) and done <= asked.steps and (
+            all(learning_rate(step, before) == learning_rate(step, asked)
+                for step in range(done))):
+        return
+    name = min(others, key=SCHEDULE.__contains__)    # rather another one
+    raise DataError(f"{where} was made with {name} {getattr(before, name)!r},"
+                    f" not {getattr(asked, name)!r}. Resume with the same, or"
+                    " start a new run.")
 
 # %% chapters/14_training.ipynb#load-checkpoint
 def load_checkpoint(path: Path, engine: Engine, batches: Batches) -> int:

@@ -416,6 +416,13 @@ def test_the_schedule_behind_is_not(change, tokenizer, tmp_path):
               run=Run(tmp_path, tokenizer))
 
 
+def test_the_number_that_is_in_the_way_is_named(tokenizer, tmp_path):
+    stop_at(3, tmp_path, tokenizer, config=STABLE)
+    with pytest.raises(DataError, match="made with clip 1.0, not 2.0"):
+        train(new_model(), new_batches(), replace(STABLE, steps=9, clip=2.0),
+              run=Run(tmp_path, tokenizer))
+
+
 def test_a_run_from_before_there_was_a_decay(tokenizer, tmp_path):
     stop_at(4, tmp_path, tokenizer)
     path = checkpoints(tmp_path)[-1]
