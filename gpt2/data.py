@@ -388,10 +388,14 @@ def without_quotes(documents: Iterable[Document],
     """The documents that are near copies of none in held: they share at most
     COPIED of their long lines, and at most COPIED of its."""
     sides = [set(long_lines(d.text)) for d in held]
-    owner = {line: i for i, lines in enumerate(sides) for line in lines}
+    owners = {}                      # of a line: the held documents with it
+    for i, lines in enumerate(sides):
+        for line in lines:
+            owners.setdefault(line, []).append(i)
     for document in documents:
         lines = set(long_lines(document.text or ""))
-        shared = Counter(owner[line] for line in lines & owner.keys())
+        shared = Counter(i for line in lines & owners.keys()
+                         for i in owners[line])
         if all(count <= COPIED * min(len(lines), len(sides[i]))
                for i, count in shared.items()):
             yield document

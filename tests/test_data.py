@@ -446,6 +446,16 @@ def test_the_corpus_python(monkeypatch):
     assert left_out == {"not UTF-8": 2, "empty": 1}
 
 
+def test_a_copy_of_what_several_held_out_files_share():
+    """Its lines stand in five later ones, too: a fifth in each of them."""
+    whole = Document("whole", lines(*"abcdefghij"))
+    parts = [Document(two, lines(*two, *(f"{two}{n}" for n in range(90))))
+             for two in ("ab", "cd", "ef", "gh", "ij")]
+    copy = Document("copy", "# a copy\n" + whole.text)
+    assert list(data.without_quotes([copy], parts)) == [copy]
+    assert list(data.without_quotes([copy], [whole, *parts])) == []
+
+
 def test_the_corpus_python_for_real():
     """What stdlib holds out is held out, and nothing besides."""
     def side(source):
