@@ -1,7 +1,7 @@
-"""Record full-size runs on one device, part by part (chapter 16 reads them).
+"""Record full-size runs on one device, part by part (chapter 19 reads them).
 
     runs/record.sh env        what the device is, and what it reaches
-    runs/record.sh ladder     chapter 15's speed-ups on 124M, one after another
+    runs/record.sh ladder     chapter 17's speed-ups on 124M, one after another
     runs/record.sh sizes      training speed and memory of the four sizes
     runs/record.sh decode     tokens/s beside transformers' generate
     runs/record.sh train      124M on the Python sources installed here, in
@@ -37,7 +37,8 @@ import common                        # first: it says where gpt2 is
 import torch
 
 from gpt2.checks import reference_config
-from gpt2.config import GPT2Config, count_parameters, flops_per_token
+from gpt2.config import GPT2Config
+from gpt2.counting import count_parameters, flops_per_token
 from gpt2.data import SPLITS, Tokens, read_manifest
 from gpt2.generation import generate, generate_texts
 from gpt2.kv_cache import cache_shape

@@ -6,12 +6,12 @@ package imports torch and nothing heavier.
 from gpt2.attention import Attention
 from gpt2.block import TransformerBlock
 from gpt2.config import (PRESETS, GPT2Config, config_from_dict,
-                         config_to_dict, count_parameters, flops_per_token,
-                         load_config, memory_bytes, save_config)
+                         config_to_dict, load_config, save_config)
+from gpt2.counting import count_parameters, flops_per_token, memory_bytes
 from gpt2.conv1d import Conv1D
-from gpt2.embeddings import position_ids
+from gpt2.generation import (generate, left_pad, position_ids, stream,
+                             stream_text)
 from gpt2.feed_forward import FeedForward, gelu_new
-from gpt2.generation import generate, left_pad, stream, stream_text
 from gpt2.kv_cache import KVCache
 from gpt2.model import GPT2, GPT2Output, next_token_loss
 from gpt2.pretrained import (CheckpointError, load_pretrained, load_tokenizer,

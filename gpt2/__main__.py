@@ -23,8 +23,8 @@ from typing import Annotated
 import torch
 import typer
 
-from gpt2.config import (PRESETS, GPT2Config, config_to_dict,
-                         count_parameters, flops_per_token, memory_bytes)
+from gpt2.config import PRESETS, GPT2Config, config_to_dict
+from gpt2.counting import count_parameters, flops_per_token, memory_bytes
 from gpt2.data import (CORPORA, Tokens, as_text, learn_tokenizer,
                        open_splits)
 from gpt2.generation import NotFinite, generate_texts, stream_text
@@ -34,11 +34,11 @@ from gpt2.pretrained import (FLOATS, find_directory, load_pair,
 from gpt2.scaling import (ENGINES, FastEngine, Speed, choose_engine,
                           find_micro_batch, joined, on_first)
 from gpt2.tokenizer import written_whole
-from gpt2.training import (PRECISIONS, Interrupted, Plan,
-                           TrainingConfig, alone, compare, find_device,
-                           is_finished, last_evaluation, new_plan, open_run,
-                           require_new, save_model, saved_plan, set_up)
-from gpt2.training import train as train_model
+from gpt2.training import (PRECISIONS, Interrupted, Plan, TrainingConfig,
+                           alone, compare, find_device, is_finished,
+                           last_evaluation, new_plan, open_run, require_new,
+                           save_model, saved_plan, set_up,
+                           train as train_model)
 from gpt2.zero_shot import TASKS, WINDOWED, evaluate_task, report
 
 PROGRAM = "python -m gpt2"

@@ -251,61 +251,6 @@ def save_config(config: GPT2Config, path: str | Path) -> None:
     text = json.dumps(config_to_dict(config), indent=2)
     _config_file(path).write_text(text + "\n", "utf-8")
 
-# %% chapters/01_config.ipynb#count-parameters
-def count_parameters(config: GPT2Config) -> dict[str, int]:
-    """Parameters by part. Their sum is the size of the model.
-
-    Keys: wte, wpe, attention, feed_forward, layer_norm, lm_head (0 if tied).
-    """
-    V, P, C = config.vocab_size, config.n_positions, config.n_embd
-    inner, layers = config.inner_dim, config.n_layer
-    return {
-        "wte": V * C,
-        "wpe": P * C,
-        "attention": layers * (C * 3 * C + 3 * C + C * C + C),
-        "feed_forward": layers * (C * inner + inner + inner * C + C),
-        "layer_norm": layers * 4 * C + 2 * C,
-        "lm_head": 0 if config.tie_word_embeddings else V * C,
-    }
-
-# %% chapters/01_config.ipynb#flops-per-token
-def flops_per_token(config: GPT2Config, T: int | None = None) -> int:
-    """FLOPs of a forward pass, per token, for a sequence of T tokens.
-
-    A multiplication and an addition count as two. Matrix products only; a
-    causal query reads (T + 1) / 2 keys on average, but kernels that do not
-    skip the masked half compute T: this counts T. Training costs 3 times
-    as much (backward: two products for each one of the forward pass).
-    T defaults to n_positions.
-    """
-    T = config.n_positions if T is None else T
-    C, inner, layers = config.n_embd, config.inner_dim, config.n_layer
-    weights = layers * (4 * C * C + 2 * C * inner) + config.vocab_size * C
-    scores_and_values = layers * 2 * T * C
-    return 2 * (weights + scores_and_values)
-
-# %% chapters/01_config.ipynb#memory-bytes
-def memory_bytes(config: GPT2Config, batch: int = 1, T: int | None = None,
-                 bytes_per_value: int = 4) -> dict[str, int]:
-    """Bytes that training needs, by purpose.
-
-    Keys: weights, gradients, optimizer (AdamW: two moments), activations
-    (what autograd keeps for the backward pass of batch x T tokens). Exact in
-    float32 without dropout, for fused attention, fused GELU and a loss at
-    every position; token ids and the kernels' work space come on top.
-    """
-    T = config.n_positions if T is None else T
-    n = sum(count_parameters(config).values())
-    C, inner, heads = config.n_embd, config.inner_dim, config.n_head
-    block = 8 * C + 2 * inner + heads + 4
-    per_token = config.n_layer * block + 2 * C + 2 + config.vocab_size
-    return {
-        "weights": n * bytes_per_value,
-        "gradients": n * bytes_per_value,
-        "optimizer": 2 * n * bytes_per_value,
-        "activations": batch * T * per_token * bytes_per_value,
-    }
-
 # %% __all__
 __all__ = [
     "GPT2Fields",
@@ -323,7 +268,4 @@ __all__ = [
     "read_object",
     "load_config",
     "save_config",
-    "count_parameters",
-    "flops_per_token",
-    "memory_bytes",
 ]

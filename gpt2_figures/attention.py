@@ -1,4 +1,4 @@
-"""Pictures of chapter 06: attention."""
+"""Pictures of chapter 05: attention."""
 import json
 from dataclasses import dataclass
 from html import escape

@@ -1,4 +1,4 @@
-"""Pictures of chapter 09: LayerNorm, the residual stream, the block."""
+"""Pictures of chapter 07: LayerNorm, the residual stream, the block."""
 from collections.abc import Mapping, Sequence
 
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,

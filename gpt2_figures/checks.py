@@ -1,4 +1,4 @@
-"""Pictures of chapter 02: comparing two models."""
+"""Pictures of chapter 09: comparing two models."""
 import math
 
 from matplotlib.ticker import FixedLocator, NullLocator

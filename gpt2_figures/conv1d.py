@@ -1,4 +1,4 @@
-"""Pictures of chapter 05: Conv1D and its matrices."""
+"""Pictures of chapter 04: Conv1D and its matrices."""
 import math
 
 from matplotlib.patches import Rectangle

@@ -1,4 +1,4 @@
-"""The pictures of chapter 13: the split, the shard, windows and batches."""
+"""The pictures of chapter 14: the split, the shard, windows and batches."""
 from matplotlib.patches import Rectangle
 
 from gpt2_figures.style import (COLORS, LINE, WIDTH, Picture, blank, canvas,

@@ -1,4 +1,4 @@
-"""The pictures of chapter 04: rows of two tables, and their sum."""
+"""The pictures of chapter 03: rows of two tables, and their sum."""
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,
                                 canvas, diverging, picture, tint, visible)
 

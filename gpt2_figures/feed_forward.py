@@ -1,4 +1,4 @@
-"""Pictures of chapter 08: the feed-forward layer and its activation."""
+"""Pictures of chapter 06: the feed-forward layer and its activation."""
 from collections.abc import Mapping, Sequence
 
 from matplotlib.patches import Polygon, Rectangle

@@ -1,4 +1,4 @@
-"""Pictures of chapter 16: the full-size run."""
+"""Pictures of chapter 19: the full-size run."""
 from collections.abc import Mapping, Sequence
 
 from gpt2_figures.scaling import SHORT, _grid, _label

@@ -1,4 +1,4 @@
-"""Pictures of chapter 12: choosing the next token."""
+"""Pictures of chapter 13: choosing the next token."""
 import html
 import json
 import math

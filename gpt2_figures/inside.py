@@ -1,4 +1,4 @@
-"""Pictures of chapter 18: inside a trained model."""
+"""Pictures of chapter 21: inside a trained model."""
 from collections.abc import Mapping, Sequence
 
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,

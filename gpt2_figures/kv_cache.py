@@ -1,4 +1,4 @@
-"""The pictures of chapter 07: what a cache stores, saves and costs."""
+"""The pictures of chapter 12: what a cache stores, saves and costs."""
 from matplotlib.patches import Rectangle
 
 from gpt2_figures.style import (COLORS, LINE, Picture, blank, canvas,

@@ -10,8 +10,10 @@ from gpt2_figures.style import (COLORS, LINE, RC, Picture, arrow, blank, box,
 
 # What each chapter lights, and what the picture then says.
 PARTS = {
+    "tour": "all of it",
     "config": "the numbers that fix the whole model",
     "checks": "the comparison of every part with Hugging Face",
+    "counting": "the parameters, operations and bytes of any size",
     "tokenizer": "the tokenizer, between text and token ids",
     "embeddings": "the token and position embeddings, below the blocks",
     "conv1d": "Conv1D, the four weight matrices of every block",
@@ -34,9 +36,10 @@ AROUND = {"pretrained": "Checkpoint files", "generation": "Generation",
           "data": "Data", "training": "Training", "scaling": "Scaling",
           "full_size_run": "Full-size run", "zero_shot": "Zero-shot",
           "inside": "Inside"}
-# Two chapters put together what earlier chapters built.
+# Three chapters show more than one part.
 TOGETHER = {"block": {"block", "attention", "feed_forward", "conv1d"},
-            "model": {"model", "embeddings", "block"}}
+            "model": {"model", "embeddings", "block"},
+            "tour": set(PARTS)}
 
 
 def you_are_here(part: str) -> Picture:
@@ -72,8 +75,9 @@ def _draw(lit: set[str], urls: dict[str, str]):
     _stem(board)
     _block(board)
     _around(board, 45.6, rows)
-    board.part("config", 23, 40.4, 15, 3.4, "GPT2Config", "ink")
-    board.part("checks", 40, 40.4, 15, 3.4, "= Hugging Face?", "right")
+    board.part("config", 21.5, 40.4, 10.4, 3.4, "GPT2Config", "ink")
+    board.part("checks", 33.2, 40.4, 13.4, 3.4, "= Hugging Face?", "right")
+    board.part("counting", 47.9, 40.4, 7.1, 3.4, "Counts", "ink")
     return fig, board.names
 
 

@@ -1,4 +1,4 @@
-"""Pictures of chapter 10: the whole model."""
+"""Pictures of chapter 08: the whole model."""
 import math
 
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,

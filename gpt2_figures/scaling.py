@@ -1,4 +1,4 @@
-"""Pictures of chapter 15: scaling."""
+"""Pictures of chapter 17: scaling."""
 from collections.abc import Mapping, Sequence
 
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,

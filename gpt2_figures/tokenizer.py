@@ -1,4 +1,4 @@
-"""Pictures of chapter 03: bytes, pre-tokens, merges, ids."""
+"""Pictures of chapter 02: bytes, pre-tokens, merges, ids."""
 import html
 import json
 

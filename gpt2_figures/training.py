@@ -1,4 +1,4 @@
-"""Pictures of chapter 14: training."""
+"""Pictures of chapter 15: training."""
 from collections.abc import Mapping, Sequence
 
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,

@@ -1,4 +1,4 @@
-"""Pictures of chapter 17: zero-shot."""
+"""Pictures of chapter 20: zero-shot."""
 from collections.abc import Mapping, Sequence
 
 from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,

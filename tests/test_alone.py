@@ -9,7 +9,7 @@ import pytest
 def test_a_notebook_alone_names_the_remedy(root, tmp_path, monkeypatch):
     """Also where the package can be imported, as after `pip install`."""
     monkeypatch.setenv("PYTHONPATH", str(root))
-    path = shutil.copy(root / "chapters" / "03_tokenizer.ipynb", tmp_path)
+    path = shutil.copy(root / "chapters" / "02_tokenizer.ipynb", tmp_path)
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook, timeout=120,
@@ -22,4 +22,4 @@ def test_a_notebook_alone_names_the_remedy(root, tmp_path, monkeypatch):
     cells = [c for c in notebook.cells if c.cell_type == "code"]
     failed = [any(o.output_type == "error" for o in c.outputs) for c in cells]
     assert failed == [True] + [False] * (len(cells) - 1)
-    assert [p.name for p in tmp_path.iterdir()] == ["03_tokenizer.ipynb"]
+    assert [p.name for p in tmp_path.iterdir()] == ["02_tokenizer.ipynb"]

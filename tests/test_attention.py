@@ -1,4 +1,4 @@
-"""What chapter 06 does not hold: bad input, sweeps over odd configurations."""
+"""What chapter 05 does not hold: bad input, sweeps over odd configurations."""
 import itertools
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What chapter 09 cannot hold: odd configurations, kernels, bad input."""
+"""What chapter 07 cannot hold: odd configurations, kernels, bad input."""
 import copy
 import pickle
 

@@ -223,7 +223,7 @@ def test_search(site, open_page):
     page.wait_for_selector("#search-results li a")
     hits = page.eval_on_selector_all("#search-results li a",
                                      "all => all.map(a => a.href)")
-    assert any("/chapters/06_attention.html" in hit for hit in hits), hits
+    assert any("/chapters/05_attention.html" in hit for hit in hits), hits
     page.goto(site + "search.html?q=xyzzyplugh")
     page.wait_for_function("document.querySelector('#search-results')"
                            ".innerText.includes('did not match')")
@@ -234,7 +234,7 @@ def test_search(site, open_page):
 def test_dark_mode(site, open_page, by):
     scheme = "dark" if by == "system" else "light"
     page, faults = open_page(color_scheme=scheme)
-    page.goto(site + "chapters/06_attention.html")
+    page.goto(site + "chapters/05_attention.html")
     theme = "document.documentElement.dataset.theme"
     image = page.locator(".cell_output img").first
     look = "e => getComputedStyle(e).filter"
@@ -256,7 +256,7 @@ def test_dark_mode(site, open_page, by):
 def test_cells(site, open_page):
     """Exports have a caption, checks look like checks, solutions open."""
     page, faults = open_page()
-    page.goto(site + "chapters/06_attention.html")
+    page.goto(site + "chapters/05_attention.html")
     captions = page.locator(".tag_export .export-caption")
     assert captions.count() >= 1
     assert "exported to gpt2/attention.py" in captions.first.inner_text()
@@ -284,9 +284,9 @@ def test_cells(site, open_page):
 
 
 def test_head_viewer(site, open_page):
-    """Chapter 06: every layer, head and reader can be chosen."""
+    """Chapter 05: every layer, head and reader can be chosen."""
     page, faults = open_page(390)
-    page.goto(site + "chapters/06_attention.html")
+    page.goto(site + "chapters/05_attention.html")
     viewer = page.locator("#head-viewer")
     layers, heads, words = (viewer.locator(f".hv-{name} button")
                             for name in ("layers", "heads", "words"))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gpt2.config import (PRESETS, GPT2Config, GPT2Fields, config_from_dict,
-                         config_to_dict, count_parameters, flops_per_token,
-                         load_config, memory_bytes, save_config)
+                         config_to_dict, load_config, save_config)
+from gpt2.counting import count_parameters, flops_per_token, memory_bytes
 from gpt2.model import GPT2
 
 

@@ -193,7 +193,7 @@ def test_who_holds_what(two):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiled_and_checkpointed(one, two, kind):
-    """A schedule of 6 updates, by chapter 14's engine and by these."""
+    """A schedule of 6 updates, by chapter 15's engine and by these."""
     from gpt2.training import Engine
     engine = Engine()
     engine.whole_model = lambda: None
@@ -222,7 +222,7 @@ def test_one_resumes_two(one, two, origin):
 
 
 def test_checkpoints(one, two):
-    """DDP's is chapter 14's, readable by all; FSDP's is in pieces."""
+    """DDP's is chapter 15's, readable by all; FSDP's is in pieces."""
     from gpt2.pretrained import load_pretrained
     out = one[0]
     for kind in KINDS:

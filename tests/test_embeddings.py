@@ -1,4 +1,4 @@
-"""gpt2.embeddings: what chapter 04 cannot hold on its page."""
+"""gpt2.embeddings: what chapter 03 cannot hold on its page."""
 import numpy as np
 import pytest
 import torch
@@ -6,7 +6,8 @@ from torch import nn
 
 from gpt2.config import GPT2Config
 from gpt2.embeddings import (check_ids, check_positions, embed, is_traced,
-                             position_ids, whole_number)
+                             whole_number)
+from gpt2.generation import position_ids
 
 V, P, C = 97, 32, 24
 

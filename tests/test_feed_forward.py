@@ -1,4 +1,4 @@
-"""What chapter 08 cannot hold: odd configurations, dtypes, pickling."""
+"""What chapter 06 cannot hold: odd configurations, dtypes, pickling."""
 import copy
 import pickle
 

@@ -13,9 +13,9 @@ PACKAGE = Path(gpt2.__file__).parent
 # The floors of the house: chapter NN_name exports gpt2/name.py.
 FLOORS = {
     "config": 0, "checks": 0, "tokenizer": 0, "embeddings": 0, "conv1d": 0,
-    "attention": 1, "kv_cache": 1, "feed_forward": 1,
+    "attention": 1, "feed_forward": 1, "kv_cache": 1,
     "block": 2,
-    "model": 3,
+    "model": 3, "counting": 3,
     "pretrained": 4, "generation": 4, "data": 4,
     "training": 5, "zero_shot": 5, "inside": 5,
     "scaling": 6,

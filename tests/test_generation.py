@@ -1,4 +1,4 @@
-"""gpt2.generation: what chapter 12 cannot hold on its page."""
+"""gpt2.generation: what chapter 13 cannot hold on its page."""
 import copy
 import gc
 import re
@@ -16,13 +16,12 @@ from transformers.utils.logging import set_verbosity_error
 import gpt2.generation
 from gpt2.checks import reference_model, reference_state
 from gpt2.config import GPT2Config
-from gpt2.embeddings import position_ids
 from gpt2.generation import (NotFinite, RunningRows, StaticCache,
                              check_length, choose_token, end_tokens, generate,
                              generate_texts, keep_top_k, keep_top_p, left_pad,
-                             make_reader, penalize_repetition, process_logits,
-                             seen_tokens, stream, stream_text, text_pieces,
-                             until_end)
+                             make_reader, penalize_repetition, position_ids,
+                             process_logits, seen_tokens, stream, stream_text,
+                             text_pieces, until_end)
 from gpt2.model import GPT2, GPT2Output
 from gpt2.tokenizer import Tokenizer
 

@@ -1,4 +1,4 @@
-"""What chapter 18 cannot hold: odd configurations, bad input, planted faults."""
+"""What chapter 21 cannot hold: odd configurations, bad input, planted faults."""
 import copy
 import math
 

@@ -1,4 +1,4 @@
-"""gpt2.kv_cache: what chapter 07 cannot hold on its page."""
+"""gpt2.kv_cache: what chapter 12 cannot hold on its page."""
 import random
 
 import numpy as np
@@ -7,7 +7,7 @@ import torch
 
 from gpt2.attention import Attention, causal_mask
 from gpt2.config import PRESETS, GPT2Config
-from gpt2.embeddings import position_ids
+from gpt2.generation import position_ids
 from gpt2.kv_cache import KVCache, cache_shape, check_update
 from gpt2.model import GPT2
 

@@ -16,7 +16,7 @@ from gpt2.checks import (check, check_causal, check_gradients,
                          reference_state)
 from gpt2.config import GPT2Config
 from gpt2.conv1d import Conv1D
-from gpt2.embeddings import position_ids
+from gpt2.generation import position_ids
 from gpt2.kv_cache import KVCache
 from gpt2.model import (GPT2, GPT2Output, init_weights, next_token_loss,
                         run_blocks)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from gpt2 import PRESETS, GPT2, GPT2Config
 from gpt2 import scaling
 from gpt2.checks import reference_model
-from gpt2.config import flops_per_token, memory_bytes
+from gpt2.counting import flops_per_token, memory_bytes
 from gpt2.data import Batches
 from gpt2.generation import generate
 from gpt2.model import next_token_loss
@@ -169,7 +169,7 @@ def test_speed_refuses(change):
 @pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients(speed, dropout):
-    """The same as chapter 14's, dropout's draws included."""
+    """The same as chapter 15's, dropout's draws included."""
     torch.testing.assert_close(
         gradients(FastEngine(speed=speed), dropout, torch.float64),
         gradients(Engine(), dropout, torch.float64), rtol=1e-10, atol=1e-12)
@@ -217,7 +217,7 @@ def test_it_is_the_same_model(tmp_path):
 
 
 def test_a_copy_is_a_copy():
-    """Training a copy leaves the model alone: chapter 14 measures speed so."""
+    """Training a copy leaves the model alone: chapter 15 measures speed so."""
     model = tiny()
     before = copy.deepcopy(model.state_dict())
     engine = FastEngine()
@@ -270,7 +270,7 @@ def test_really_compiled(tmp_path):
 @pytest.mark.parametrize("first, second", [
     (FastEngine, FastEngine), (Engine, FastEngine), (FastEngine, Engine)])
 def test_resume(first, second, tokenizer, tmp_path):
-    """Bit for bit, dropout too; also from chapter 14's files and back."""
+    """Bit for bit, dropout too; also from chapter 15's files and back."""
     config = replace(NUMBERS, dropout=0.1)
 
     def run(engine, directory):

@@ -1,4 +1,4 @@
-"""The three larger published sizes against Hugging Face (124M: chapter 10).
+"""The three larger published sizes against Hugging Face (124M: chapter 08).
 
 Full depth in float32, logits; full width with two layers in float64, logits
 and gradients. At full depth both models *share* every tensor, built on the
@@ -17,7 +17,8 @@ import torch
 
 from gpt2.checks import (check, check_gradients, reference_config,
                          reference_model, reference_state)
-from gpt2.config import GPT2Config, count_parameters
+from gpt2.config import GPT2Config
+from gpt2.counting import count_parameters
 from gpt2.model import GPT2, next_token_loss
 
 transformers = pytest.importorskip("transformers")

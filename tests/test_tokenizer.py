@@ -1,4 +1,4 @@
-"""What chapter 03 cannot hold: bulk comparisons, broken files, long words."""
+"""What chapter 02 cannot hold: bulk comparisons, broken files, long words."""
 import hashlib
 import itertools
 import json

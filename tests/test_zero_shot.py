@@ -1,4 +1,4 @@
-"""Chapter 17: scores against a plain loop, real data, faults, lm-eval."""
+"""Chapter 20: scores against a plain loop, real data, faults, lm-eval."""
 import contextlib
 import copy
 import hashlib

@@ -65,7 +65,7 @@ def readme(texts, folder):
 `vocab.json` and `merges.txt` hold a byte-level BPE tokenizer in GPT-2's
 format: {VOCAB_SIZE:,} entries (256 bytes, {VOCAB_SIZE - 257:,} merges, then
 `<|endoftext|>` as id {VOCAB_SIZE - 1:,}). It was trained once, by the code of
-[chapter 03](../../chapters/03_tokenizer.ipynb), and is frozen: every chapter
+[chapter 02](../../chapters/02_tokenizer.ipynb), and is frozen: every chapter
 loads it, and a model trained with it can be read with no other. The model is
 `model.safetensors`; [RUN.md](RUN.md) says how it was trained.
 

@@ -61,7 +61,7 @@ def obstacle(wanted, root, environment):
 
 
 def red_cells(said, root):
-    """`12_generation 78 training-mode` for each failure in pytest's words."""
+    """`13_generation 78 training-mode` for each failure in pytest's words."""
     for stem, number in re.findall(
             r"^(?:FAILED|ERROR) chapters/(\w+)\.ipynb::Cell (\d+)", said, re.M):
         notebook = json.loads((root / f"chapters/{stem}.ipynb").read_bytes())

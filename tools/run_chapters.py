@@ -122,7 +122,7 @@ def merged(outputs):
 
 
 def find(word):
-    """`06`, `06_attention` or a path → the chapter's path."""
+    """`06`, `05_attention` or a path → the chapter's path."""
     path = Path(word)
     if path.suffix == ".ipynb":
         if not path.exists():
