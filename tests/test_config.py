@@ -1,7 +1,6 @@
 """gpt2.config: what its chapter cannot hold. Bad input, odd shapes, sweeps."""
 import dataclasses
 import json
-import random
 import subprocess
 import sys
 
@@ -11,26 +10,9 @@ import torch
 
 from gpt2.config import (PRESETS, GPT2Config, GPT2Fields, config_from_dict,
                          config_to_dict, load_config, save_config)
-from gpt2.counting import count_parameters, flops_per_token, memory_bytes
+from gpt2.counting import count_parameters
 from gpt2.model import GPT2
-
-
-def odd_config(seed):
-    """A small legal configuration in which nothing is standard."""
-    draw = random.Random(seed)
-    heads = draw.choice([1, 2, 3, 5, 7])
-    return GPT2Config(
-        vocab_size=draw.randint(5, 300), n_positions=draw.randint(9, 40),
-        n_embd=heads * draw.randint(1, 9), n_layer=draw.randint(1, 5),
-        n_head=heads, n_inner=draw.choice([None, 1, 17, 64]),
-        tie_word_embeddings=draw.random() < 0.5,
-        scale_attn_weights=draw.random() < 0.5,
-        scale_attn_by_inverse_layer_idx=draw.random() < 0.5,
-        resid_pdrop=draw.choice([0, 0.0, 0.25, 1]), use_cache=False,
-        layer_norm_epsilon=draw.choice([1e-5, 1e-6]),
-        bos_token_id=draw.choice([None, 0]),
-        eos_token_id=draw.choice([None, 1, [1, 2]]),
-        pad_token_id=draw.choice([None, 3]))
+from toys import odd_config
 
 
 @pytest.mark.parametrize("name, wrong", [
@@ -211,61 +193,6 @@ def test_written_text_is_stable(tmp_path):
     save_config(load_config(file), file)
     assert file.read_bytes() == first and first.endswith(b"}\n")
     assert type(json.loads(first)["initializer_range"]) is float
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_parameters_of_odd_models(seed):
-    config = odd_config(seed)
-    ours = sum(p.numel() for p in GPT2(config).parameters())
-    assert ours == sum(count_parameters(config).values())
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_flops_of_our_model(seed):
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-    config, T = odd_config(seed), 9
-    ids = torch.randint(config.vocab_size, (2, T))
-    model = GPT2(config).eval()
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as f:
-        model(ids)
-    assert f.get_total_flops() == 2 * T * flops_per_token(config, T)
-
-
-def test_flops_default_to_the_full_length():
-    config = GPT2Config.from_preset("nano")
-    assert flops_per_token(config) == flops_per_token(config, 512)
-    more = flops_per_token(config, 513) - flops_per_token(config, 512)
-    assert more == 4 * config.n_layer * config.n_embd
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_activations_of_our_model(seed):
-    """As on the page, for our own model: its loss skips the last position."""
-    config, B, T = odd_config(seed), 2, 9
-    model, ids, saved = GPT2(config).eval(), torch.randint(5, (B, T)), {}
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-
-    def pack(x):
-        if x.is_floating_point() and x.dim() > 0:
-            saved[x.untyped_storage().data_ptr()] = x.untyped_storage()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        model(ids, labels=ids)
-    measured = sum(s.nbytes() for at, s in saved.items() if at not in own)
-    expected = memory_bytes(config, B, T)["activations"]
-    assert measured == expected - 4 * B * config.vocab_size
-
-
-def test_memory_scales():
-    config = GPT2Config()
-    one, many = memory_bytes(config, 1, 128), memory_bytes(config, 6, 128)
-    assert many["activations"] == 6 * one["activations"]
-    assert many["optimizer"] == one["optimizer"] == 2 * one["weights"]
-    half = memory_bytes(config, 1, 128, bytes_per_value=2)
-    assert all(2 * half[key] == one[key] for key in one)
-    assert memory_bytes(config) == memory_bytes(config, 1, 1024)
 
 
 def test_the_module_needs_nothing_installed():

@@ -1,6 +1,9 @@
-"""The smallest things that can be trained, for tests of engines and runs."""
+"""Small things for tests: what can be trained in no time, odd shapes."""
+import random
+
 import torch
 
+from gpt2.config import GPT2Config
 from gpt2.tokenizer import Tokenizer, bytes_to_unicode
 
 # One id for each byte, and <|endoftext|>.
@@ -28,3 +31,21 @@ class Text:
 
     def window(self, start, length):
         return self.ids[start:start + length]
+
+
+def odd_config(seed):
+    """A small legal configuration in which nothing is standard."""
+    draw = random.Random(seed)
+    heads = draw.choice([1, 2, 3, 5, 7])
+    return GPT2Config(
+        vocab_size=draw.randint(5, 300), n_positions=draw.randint(9, 40),
+        n_embd=heads * draw.randint(1, 9), n_layer=draw.randint(1, 5),
+        n_head=heads, n_inner=draw.choice([None, 1, 17, 64]),
+        tie_word_embeddings=draw.random() < 0.5,
+        scale_attn_weights=draw.random() < 0.5,
+        scale_attn_by_inverse_layer_idx=draw.random() < 0.5,
+        resid_pdrop=draw.choice([0, 0.0, 0.25, 1]), use_cache=False,
+        layer_norm_epsilon=draw.choice([1e-5, 1e-6]),
+        bos_token_id=draw.choice([None, 0]),
+        eos_token_id=draw.choice([None, 1, [1, 2]]),
+        pad_token_id=draw.choice([None, 3]))
