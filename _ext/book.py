@@ -3,10 +3,13 @@
 - A cell that begins with `#| export` loses that line on the page and gets a
   caption that links to the module it goes to.
 - Pictures get the alt text that their cell stored beside them.
-- Exercise solutions and drawing code fold away, each with its own prompt.
-- Lines that begin with ✓ (assertions that passed) look like what they are.
+- Exercise solutions and drawing code fold away, each with its own prompt;
+  imports and the engine room fold to the line that `folding` makes of them.
+- Lines that begin with ✓ (assertions that passed) look like what they are;
+  a long run of them folds to its first line and a count.
 - MathJax and the fonts are served from the book, not from another host.
 """
+import html
 import json
 import re
 import shutil
@@ -14,12 +17,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from docutils import nodes
+from folding import code_of, fold_checks, is_exported, kind, summary
+from myst_nb.sphinx_ import HideCodeCellNode, depart_HideCellInput
 
-EXPORT = re.compile(r"#\| export\s*\n")
-FOLDED = {
+FOLDED = {      # kind of cell: tag of myst-nb, prompts
     "solution": ("hide-cell", "Show the solution", "Hide the solution"),
-    "hide-input": ("hide-input", "Show the drawing code",
-                   "Hide the drawing code"),
+    "drawing": ("hide-input", "Show the drawing code",
+                "Hide the drawing code"),
 }
 ASSETS = [    # package, its folder, folder of _static, what: no more than needed
     ("sphinx-mathjax-offline", "static/mathjax", "mathjax",
@@ -43,17 +47,20 @@ def edit_notebook(app, docname, source):
 
 
 def edit_cell(cell):
-    metadata, code = cell["metadata"], "".join(cell["source"])
+    metadata, how = cell["metadata"], kind(cell)
     tags = metadata.setdefault("tags", [])
-    if EXPORT.match(code):
-        cell["source"] = EXPORT.sub("", code, count=1)
+    prompts = FOLDED.get(how)
+    if how in ("imports", "engine-room"):
+        tags.append("folded")
+        prompts = "hide-input", summary(cell), summary(cell)
+    if prompts:
+        tag, show, hide = prompts
+        tags += [tag] if tag not in tags else []
+        metadata["mystnb"] = {"code_prompt_show": show,
+                              "code_prompt_hide": hide}
+    if is_exported(cell):
+        cell["source"] = code_of(cell)
         tags.append("export")
-    for tag, (kind, show, hide) in FOLDED.items():
-        if tag in tags:
-            tags += [kind] if kind not in tags else []
-            metadata["mystnb"] = {"code_prompt_show": show,
-                                  "code_prompt_hide": hide}
-            break
     outputs = cell["outputs"]
     cell["outputs"] = [part for output in outputs for part in split(output)]
     metadata["alts"] = [output["metadata"].get("image/png", {}).get("alt", "")
@@ -90,6 +97,42 @@ def edit_page(app, document):
                 text["classes"].append("check")
 
 
+def fold_long_runs(app, document, docname):
+    """Of a long run of ✓ lines, show the first and count the others."""
+    if app.builder.format != "html":
+        return
+    for text in list(document.findall(nodes.literal_block)):
+        if "check" not in text["classes"]:
+            continue
+        shown, folded, count = fold_checks(text.astext())
+        if count:
+            words = f"and {count} more checks"
+            fold = HideCodeCellNode(prompt_show=words, prompt_hide=words,
+                                    classes=["checks"])
+            fold.append(with_text(text, folded))
+            text.replace_self([with_text(text, shown), fold])
+
+
+def with_text(block, text):
+    other = block.copy()
+    other.rawsource = text
+    other.append(nodes.Text(text))
+    return other
+
+
+def open_fold(self, node):
+    """As myst-nb does it, but named by its words; `x` in them is code."""
+    show, hide = (re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(node[key]))
+                  for key in ("prompt_show", "prompt_hide"))
+    classes = " ".join(["admonition hide", *node["classes"]])
+    self.body.append(f'<details class="{classes}">\n<summary>')
+    prompts = {"": show} if show == hide else {"collapsed ": show,
+                                               "expanded ": hide}
+    for when, words in prompts.items():
+        self.body.append(f'<p class="{when}admonition-title">{words}</p>')
+    self.body.append("</summary>\n")
+
+
 def add_captions(app, document, docname):
     """Say above an exported cell where its code goes."""
     name = docname.rpartition("/")[2][3:]
@@ -102,7 +145,9 @@ def add_captions(app, document, docname):
                                    refuri=f"{uri}#{anchor}")
             caption = nodes.paragraph("", "exported to ", link,
                                       classes=["export-caption"])
-            cell.children[0].insert(0, caption)
+            code = next(each for each in cell.findall(nodes.container)
+                        if each.get("nb_element") == "cell_code_source")
+            code.insert(0, caption)
 
 
 def plain_docstring(app, what, name, obj, options, lines):
@@ -134,6 +179,12 @@ def copy_assets(app, error):
                 shutil.copy(source / name, place)
 
 
+def name_folds(app, config):
+    """myst-nb calls every folded cell "Toggle hidden content"."""
+    app.add_node(HideCodeCellNode, override=True,
+                 html=(open_fold, depart_HideCellInput))
+
+
 def without_thebe(app, config):
     """Jupyter Book always loads sphinx-thebe, whose scripts name another host
     and are declared twice; pages of this book have no use for it."""
@@ -146,8 +197,10 @@ def without_thebe(app, config):
 
 def setup(app):
     app.connect("config-inited", without_thebe)
+    app.connect("config-inited", name_folds)
     app.connect("source-read", edit_notebook)
     app.connect("doctree-read", edit_page)
+    app.connect("doctree-resolved", fold_long_runs)
     app.connect("doctree-resolved", add_captions)
     app.connect("autodoc-process-docstring", plain_docstring, priority=400)
     app.connect("build-finished", copy_assets)
