@@ -71,8 +71,10 @@ portability: $(STAMP)
 	$(OFFLINE) $(PY) -m pytest -q -rs -m online tests/test_wheel.py && exit $$status
 
 # Export first: a chapter runs with the modules as the chapters define them now.
+# Last comes the reading time, which follows the text.
 run: tangle
 	@$(PY) tools/run_chapters.py $(CHAPTER)
+	@$(PY) tools/reading_time.py --write
 
 tangle: $(STAMP)
 	@$(PY) tools/tangle.py

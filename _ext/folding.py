@@ -38,11 +38,22 @@ def kind(cell):
 
 
 def only_imports(code):
+    """Imports, and calls without arguments that set up what they brought
+    (`disable_progress_bar()`)."""
     if re.search(r"^\s*[!%]", code, re.M):      # a command of Jupyter
         return False
     statements = ast.parse(code).body
-    return bool(statements) and all(
-        isinstance(each, (ast.Import, ast.ImportFrom)) for each in statements)
+    return (bool(statements)
+            and isinstance(statements[0], (ast.Import, ast.ImportFrom))
+            and all(isinstance(each, (ast.Import, ast.ImportFrom))
+                    or is_bare_call(each) for each in statements))
+
+
+def is_bare_call(statement):
+    call = getattr(statement, "value", None)
+    return (isinstance(statement, ast.Expr) and isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Name)
+            and not call.args and not call.keywords)
 
 
 def definitions(code):
@@ -72,6 +83,8 @@ def what_it_does(code):
     names = list(dict.fromkeys(definitions(code)))
     names = [name for name in names if name[0] != "_"] or names
     listed = ", ".join(f"`{name}`" for name in names)
+    if len(names) > 3:                      # one sentence cannot speak for all
+        return listed
     for node in ast.parse(code).body:
         if getattr(node, "name", None) in names:
             words = first_sentence(ast.get_docstring(node) or "")

@@ -150,8 +150,8 @@ def check(what: str, ours: Tensor, theirs: Tensor, tol: float | None = None,
 
 # %% chapters/09_checks.ipynb#require-transformers
 def require_transformers(version: str) -> None:
-    """ImportError below 5.8, whose fused attention ignores options such as
-    `scale_attn_by_inverse_layer_idx`."""
+    """Raise ImportError below 5.8, whose fused attention ignores options
+    such as `scale_attn_by_inverse_layer_idx`."""
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < (5, 8):
         raise ImportError(f"transformers is {version}; this book compares"
                           " with 5.8 or newer, since older ones ignore some"

@@ -8,11 +8,6 @@ import torch
 from torch import Tensor, nn
 
 # %% chapters/03_embeddings.ipynb#whole-number
-def is_traced() -> bool:
-    """Is torch writing down the operations, instead of running them?"""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
 def whole_number(name: str, value, least: int | None = None) -> int:
     """value as an int: Python's, NumPy's, or a tensor of one whole number.
 
@@ -33,6 +28,11 @@ def whole_number(name: str, value, least: int | None = None) -> int:
         raise ValueError(f"{name} is {value!r}; it must be a whole number"
                          f"{low}.")
     return number
+
+
+def is_traced() -> bool:
+    """Is torch writing down the operations, instead of running them?"""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 # %% chapters/03_embeddings.ipynb#check-ids
 def check_ids(ids: Tensor, vocab_size: int) -> None:
@@ -100,8 +100,8 @@ def embed(ids: Tensor, wte: nn.Embedding, wpe: nn.Embedding,
 
 # %% __all__
 __all__ = [
-    "is_traced",
     "whole_number",
+    "is_traced",
     "check_ids",
     "check_positions",
     "embed",

@@ -99,8 +99,8 @@ def run_blocks(model: nn.Module, ids: Tensor,
 
 # %% chapters/08_model.ipynb#with-loss
 def how_many_logits(logits_to_keep: int, labels: Tensor | None) -> int:
-    """logits_to_keep as an int. ValueError below 0; and with labels, which
-    need all logits."""
+    """How many logits are wanted, as an int. ValueError below 0; and with
+    labels, which need all logits."""
     kept = whole_number("logits_to_keep", logits_to_keep, 0)
     if kept and labels is not None:
         raise ValueError("labels need all logits: leave logits_to_keep out.")

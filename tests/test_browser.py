@@ -5,15 +5,22 @@ them these tests are skipped; where CI is set they fail instead.
 """
 import html.parser
 import os
+import re
 import shutil
 import subprocess
+import sys
 import threading
 import urllib.parse
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "_ext"))
+from redirects import moved
 
 WIDTHS = {"wide": 1280, "phone": 390}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -96,9 +103,17 @@ def open_page(browser, site):
 
 
 def documents(pages):
+    """All pages but those that only lead on from an old address."""
+    old = moved(ROOT / "chapters")
     return sorted(path.relative_to(pages).as_posix()
                   for path in pages.rglob("*.html")
-                  if "_static" not in path.parts)
+                  if "_static" not in path.parts and path.stem not in old)
+
+
+def chapter_page(name):
+    """The address of a chapter, whatever its number."""
+    (path,) = ROOT.glob(f"chapters/[0-9][0-9]_{name}.ipynb")
+    return f"chapters/{path.stem}.html"
 
 
 LOOK = """async () => {
@@ -194,7 +209,7 @@ def test_links(pages):
         target = urllib.parse.urlsplit(urllib.parse.urljoin("/" + name, link))
         path = urllib.parse.unquote(target.path).lstrip("/")
         if path not in ids:
-            if not (pages / path).is_file():
+            if not (pages / path).is_file() or path.endswith(".html"):
                 broken.add(f"{name}: {link}")
         elif target.fragment and (urllib.parse.unquote(target.fragment)
                                   not in ids[path]):
@@ -257,7 +272,8 @@ def test_cells(site, open_page):
     """Exports have a caption, checks look like checks, solutions open."""
     page, faults = open_page()
     page.goto(site + "chapters/05_attention.html")
-    captions = page.locator(".tag_export .export-caption")
+    captions = page.locator(
+        ".tag_export:not(.tag_folded) .export-caption")
     assert captions.count() >= 1
     assert "exported to gpt2/attention.py" in captions.first.inner_text()
     assert (captions.first.locator("a").get_attribute("href")
@@ -281,6 +297,99 @@ def test_cells(site, open_page):
     assert drawing.locator("img").first.is_visible()
     assert not drawing.locator(".cell_input").is_visible()
     assert not faults
+
+
+def spoken(page, selector):
+    """What a screen reader is told of an element: (name, opened or not)."""
+    client = page.context.new_cdp_session(page)
+    root = client.send("DOM.getDocument")["root"]["nodeId"]
+    node = client.send("DOM.querySelector",
+                       {"nodeId": root, "selector": selector})["nodeId"]
+    (found,) = client.send("Accessibility.getPartialAXTree", {
+        "nodeId": node, "fetchRelatives": False})["nodes"]
+    states = {each["name"]: each["value"]["value"]
+              for each in found["properties"]}
+    assert states["focusable"]
+    return found["name"]["value"], bool(states["expanded"])
+
+
+def test_folds_by_keyboard(site, open_page):
+    """A folded cell is one line of words; Enter opens it, with its caption."""
+    page, faults = open_page()
+    page.goto(site + chapter_page("attention"))
+    fold = ".tag_folded.tag_export"
+    cell = page.locator(fold).first
+    words = cell.inner_text().strip()
+    assert re.fullmatch(r"Imports · \d+ lines, exported", words)
+    assert spoken(page, f"{fold} summary") == (words, False)
+    code, link = cell.locator(".cell_input"), cell.locator("a")
+    assert not code.is_visible() and cell.bounding_box()["height"] < 40
+
+    cell.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert code.is_visible()
+    assert spoken(page, f"{fold} summary") == (words, True)
+    assert "exported to gpt2/attention.py" in code.inner_text()
+    page.keyboard.press("Tab")
+    assert link.evaluate("e => e === document.activeElement")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Space")
+    assert not code.is_visible()
+
+    prompt = page.locator(".tag_solution summary").first.inner_text()
+    assert spoken(page, ".tag_solution summary") == (prompt, False)
+    assert prompt.strip() == "Show the solution"
+    assert not faults
+
+
+def test_long_runs_of_checks(site, open_page):
+    page, faults = open_page()
+    page.goto(site + chapter_page("attention"))
+    folds = page.locator(".cell_output details.checks")
+    assert folds.count() >= 1
+    for fold in folds.all():
+        count = int(re.fullmatch(r"and (\d+) more checks",
+                                 fold.inner_text().strip())[1])
+        first = fold.locator("xpath=preceding-sibling::*[1]")
+        assert first.inner_text().count("✓") == 1 and first.is_visible()
+        more = fold.locator(".output.check")
+        assert not more.is_visible()
+        fold.locator("summary").press("Enter")
+        assert more.is_visible() and more.inner_text().count("✓") == count >= 3
+    assert not faults
+
+
+def test_paper_shows_what_it_cannot_unfold(site, open_page):
+    page, _ = open_page()
+    page.goto(site + chapter_page("attention"))
+    page.emulate_media(media="print")
+    height = "e => e.getBoundingClientRect().height"
+    for what in (".tag_folded .cell_input", "details.checks .output.check"):
+        assert page.locator(what).first.evaluate(height) > 40
+    for what in (".tag_solution", ".tag_hide-input:not(.tag_folded)"):
+        assert page.locator(f"{what} .cell_input").first.evaluate(height) == 0
+
+
+def test_folded_code_is_found(site, open_page):
+    """`functools` stands in the folded imports of this chapter alone."""
+    page, faults = open_page()
+    page.goto(site + "search.html?q=functools")
+    page.wait_for_selector("#search-results li a")
+    hits = page.eval_on_selector_all("#search-results li a",
+                                     "all => all.map(a => a.href)")
+    assert any(chapter_page("feed_forward") in hit for hit in hits), hits
+    assert not faults
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "without"])
+def test_old_addresses(site, open_page, scripts):
+    page, faults = open_page(java_script_enabled=scripts)
+    for old, new in moved(ROOT / "chapters").items():
+        page.goto(f"{site}chapters/{old}.html?from=old#goals")
+        place = re.escape(f"/{new}.html" + "?from=old#goals" * scripts)
+        page.wait_for_url(re.compile(f"{place}$"))
+        assert page.locator("#goals h2").count() == 1
+    assert not (faults and scripts)     # without them, each is a fault
 
 
 def test_head_viewer(site, open_page):
