@@ -1,13 +1,15 @@
 """Pictures of chapter 05: attention."""
 import json
-from dataclasses import dataclass
 from html import escape
 from string import Template
 
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import Polygon
 
-from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,
-                                canvas, heatmap, picture, tint, visible)
+from gpt2_figures.shapes import (arrow, blank, board, box, frame,
+                                 heatmap, legend, lines, log_x, name_rows,
+                                 rect, swatch, tag, write)
+from gpt2_figures.style import (COLORS, LINE, Page, Picture, canvas, picture,
+                                tint, visible)
 
 
 def filing_cabinet(words: list[str], shares, reader: int = -1) -> Picture:
@@ -18,49 +20,44 @@ def filing_cabinet(words: list[str], shares, reader: int = -1) -> Picture:
     words = [word.strip() for word in words]
     shares = [float(s) for s in shares]
     n, step = len(words), 2.95
-    height = n * step + 5.4
-    fig, ax = canvas(height=height / 10)
-    blank(ax, 56, height)
-    top = n * step + 0.6
+    height, top = n * step + 5.4, n * step + 0.6
+    fig, ax = board(height)
     _headings(ax, height - 1.4, ((7, "note", "query", "query"),
                                  (20.5, "labels", "keys", "key"),
                                  (33, "share taken", "softmax", "attention"),
                                  (50.4, "answer", "blend of values", "value")))
     _sticky_note(ax, 1, top / 2 - 5, words[reader])
     for i, (word, share) in enumerate(zip(words, shares)):
-        y = top - (i + 1) * step + 0.3
-        _folder(ax, y, word, share)
+        _folder(ax, top - (i + 1) * step + 0.3, word, share)
     _blend(ax, words, shares, top, step)
     order = sorted(range(n), key=lambda i: -shares[i])
     read = ", ".join(f"{words[i]} {shares[i]:.0%}" for i in order[:4])
     return picture(fig, f"A cabinet with {n} folders, one a token. The note,"
                         f" the query of “{words[reader]}”, is compared with"
-                        f" every label, a key. The answer is a blend of the"
+                        " every label, a key. The answer is a blend of the"
                         f" contents, the values: {read}, and little of the"
                         " rest.")
 
 
 def _headings(ax, y, columns):
     for x, text, name, color in columns:
-        ax.text(x, y, text, ha="center", va="center", fontsize=11.5,
-                fontweight="semibold", color=COLORS[color])
-        ax.text(x, y - 2, name, ha="center", va="center", fontsize=10.5,
-                color=COLORS["muted"])
+        write(ax, x, y, text, color, 11.5, fontweight="semibold")
+        write(ax, x, y - 2, name, "muted")
 
 
 def _sticky_note(ax, x, y, word):
     """A square of paper with one corner turned up, and an arrow from it."""
     side, fold = 11.4, 2.4
-    ax.add_patch(Polygon(
-        [(x, y), (x + side - fold, y), (x + side, y + fold),
-         (x + side, y + side), (x, y + side)], facecolor=tint("query", 0.82),
-        edgecolor=COLORS["query"], linewidth=LINE * 0.8, joinstyle="round"))
-    ax.add_patch(Polygon(
-        [(x + side - fold, y), (x + side, y + fold),
-         (x + side - fold, y + fold)], facecolor=tint("query", 0.5),
-        edgecolor=COLORS["query"], linewidth=LINE * 0.8, joinstyle="round"))
-    ax.text(x + side / 2, y + side / 2 + 0.6, f"the query of\n“{word}”",
-            size=11, ha="center", va="center", linespacing=1.5)
+    corner = x + side - fold, y
+    for points, paler in (
+            ([(x, y), corner, (x + side, y + fold), (x + side, y + side),
+              (x, y + side)], 0.82),
+            ([corner, (x + side, y + fold), (corner[0], y + fold)], 0.5)):
+        ax.add_patch(Polygon(
+            points, facecolor=tint("query", paler), joinstyle="round",
+            edgecolor=COLORS["query"], linewidth=LINE * 0.8))
+    write(ax, x + side / 2, y + side / 2 + 0.6, f"the query of\n“{word}”",
+          size=11, linespacing=1.5)
     for end in (-0.9, 0, 0.9):
         arrow(ax, (x + side + 0.2, y + side / 2 + end),
               (x + side + 3.4, y + side / 2 + 6 * end), "query")
@@ -69,15 +66,12 @@ def _sticky_note(ax, x, y, word):
 def _folder(ax, y, word, share):
     """A folder: its label (key), and how much of it is taken (share)."""
     box(ax, 16.2, y, 8.8, 2.35, word, "key", size=11, radius=0.5)
-    x, width = 25.6, 9.6
-    ax.add_patch(Rectangle((x, y + 0.3), width, 1.75, linewidth=0,
-                           facecolor=tint("line", 0.55)))
-    ax.add_patch(Rectangle((x, y + 0.3), width * share, 1.75, linewidth=0,
-                           facecolor=COLORS["attention"]))
-    ax.text(x + width + 3.5, y + 1.2, f"{share:.0%}", ha="right",
-            va="center", fontsize=10.5,
-            fontweight="semibold" if share >= 0.05 else "normal",
-            color=COLORS["ink" if share >= 0.05 else "muted"])
+    x, width, much = 25.6, 9.6, share >= 0.05
+    rect(ax, x, y + 0.3, width, 1.75, tint("line", 0.55))
+    rect(ax, x, y + 0.3, width * share, 1.75, "attention")
+    write(ax, x + width + 3.5, y + 1.2, f"{share:.0%}",
+          "ink" if much else "muted", ha="right",
+          fontweight="semibold" if much else "normal")
 
 
 def _blend(ax, words, shares, top, step):
@@ -92,14 +86,12 @@ def _blend(ax, words, shares, top, step):
         ax.add_patch(Polygon(_band(x0, x1, middle + start, middle - start,
                                    y, end), facecolor=shade, alpha=0.55,
                              linewidth=0))
-        ax.add_patch(Rectangle((x1, end), width, y - end, facecolor=shade,
-                               edgecolor="white", linewidth=0.8))
+        rect(ax, x1, end, width, y - end, shade, edgecolor="white",
+             linewidth=0.8)
         if share >= 0.05:
-            ax.text(x1 + width / 2, (y + end) / 2, words[i], ha="center",
-                    va="center", fontsize=10.5)
+            write(ax, x1 + width / 2, (y + end) / 2, words[i])
         y = end
-    ax.add_patch(Rectangle((x1, y), width, full, facecolor="none",
-                           edgecolor=COLORS["value"], linewidth=LINE))
+    frame(ax, x1, y, width, full, "value")
 
 
 def _band(x0, x1, a_top, a_bottom, b_top, b_bottom, n=24):
@@ -118,46 +110,44 @@ def four_matrices(words: list[str], scores, weights, mixed) -> Picture:
     scores, weights: (T, T), the scores before masking; mixed: (T, n).
     """
     words = [word.strip() for word in words]
-    T = len(words)
     fig, axes = canvas(height=5.9, rows=2, columns=2)
     fig.get_layout_engine().set(wspace=0.06, hspace=0.05)
     top = max(abs(float(s)) for row in scores for s in row)
-    keys = dict(rows=words, columns=words)
-    heatmap(axes[0, 0], scores, "diverging", vmin=-top, vmax=top, **keys)
-    axes[0, 0].set_title("1  scores  q·k / √D")
-    seen = [[float(scores[i][j]) if j <= i else 0.0 for j in range(T)]
-            for i in range(T)]
-    heatmap(axes[0, 1], seen, "diverging", vmin=-top, vmax=top, **keys)
-    heatmap(axes[1, 0], weights, "attention", vmin=0, vmax=1, **keys)
-    for i in range(T):
-        for j in range(T):
-            _number(axes[0, 0], j, i, _minus(scores[i][j]),
-                    _is_dark(scores[i][j], top))
-            if j > i:
-                for ax in axes[0, 1], axes[1, 0]:
-                    ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1,
-                                           linewidth=0, zorder=3,
-                                           facecolor=tint("line", 0.35)))
-            _number(axes[0, 1], j, i, _minus(seen[i][j]) if j <= i else "−∞",
-                    _is_dark(seen[i][j], top))
-            _number(axes[1, 0], j, i, f"{float(weights[i][j]):.2f}"
-                    if j <= i else "0", j <= i and float(weights[i][j]) > 0.4)
-    axes[0, 1].set_title("2  the future masked")
-    axes[1, 0].set_title("3  softmax by rows")
-    heatmap(axes[1, 1], mixed, "diverging", rows=words)
     peak = max(abs(float(x)) for row in mixed for x in row)
-    for i, row in enumerate(mixed):
-        for j, x in enumerate(row):
-            _number(axes[1, 1], j, i, _minus(x), _is_dark(x, peak))
-    axes[1, 1].set_xticks(range(len(mixed[0])),
-                          [f"{i + 1}" for i in range(len(mixed[0]))])
-    axes[1, 1].set_title("4  blend of values")
-    axes[1, 1].set_xlabel(f"first {len(mixed[0])} of D numbers", fontsize=10.5)
+    keys = dict(rows=words, columns=words)
+    signed = dict(color="diverging", form=_minus, dark=_is_dark(top))
+    _matrix(axes[0, 0], scores, "1  scores  q·k / √D", top, **signed, **keys)
+    _matrix(axes[0, 1], [[float(s) if j <= i else 0.0 for j, s in
+                          enumerate(row)] for i, row in enumerate(scores)],
+            "2  the future masked", top, hidden="−∞", **signed, **keys)
+    _matrix(axes[1, 0], weights, "3  softmax by rows", 1, color="attention",
+            form="{:.2f}".format, dark=lambda w: w > 0.4, hidden="0", **keys)
+    _matrix(axes[1, 1], mixed, "4  blend of values", peak, rows=words,
+            color="diverging", form=_minus, dark=_is_dark(peak))
+    n = len(mixed[0])
+    axes[1, 1].set_xticks(range(n), [f"{i + 1}" for i in range(n)])
+    axes[1, 1].set_xlabel(f"first {n} of D numbers", fontsize=10.5)
+    T = len(words)
     return picture(fig, f"Four {T} by {T} matrices for the first {T} tokens:"
                         " scores; the same with every entry right of the"
                         " diagonal replaced by minus infinity; the weights,"
                         " whose rows sum to 1 and are 0 right of the"
                         " diagonal; and the rows of blended values.")
+
+
+def _matrix(ax, values, title, top, *, color, form, dark, hidden=None,
+            **names):
+    """A heat map with its numbers; hidden: what stands over the future."""
+    low = -top if color == "diverging" else 0
+    heatmap(ax, values, color, vmin=low, vmax=top, **names)
+    ax.set_title(title)
+    for i, row in enumerate(values):
+        for j, x in enumerate(map(float, row)):
+            future = hidden is not None and j > i
+            if future:
+                rect(ax, j - 0.5, i - 0.5, 1, 1, tint("line", 0.35), zorder=3)
+            write(ax, j, i, hidden if future else form(x), "white" if
+                  dark(x) and not future else "ink", 9.5, zorder=4)
 
 
 def _minus(x) -> str:
@@ -166,15 +156,9 @@ def _minus(x) -> str:
     return "0.0" if text == "-0.0" else text.replace("-", "−")
 
 
-def _is_dark(x, peak) -> bool:
-    """Whether white text reads better on the diverging colour of x."""
-    share = float(x) / peak
-    return share > 0.5 or share < -0.85
-
-
-def _number(ax, x, y, text, dark):
-    ax.text(x, y, text, ha="center", va="center", fontsize=9.5, zorder=4,
-            color="white" if dark else COLORS["ink"])
+def _is_dark(peak):
+    """Says whether white text reads better on the diverging colour of x."""
+    return lambda x: x / peak > 0.5 or x / peak < -0.85
 
 
 def saturation(widths: list[int], read: dict, gradient: dict,
@@ -184,34 +168,30 @@ def saturation(widths: list[int], read: dict, gradient: dict,
     read, gradient: {True (with 1/√D), False (without): one value a width}.
     """
     fig, axes = canvas(height=2.9, columns=2)
-    for ax, data, title in ((axes[0], read, f"Keys read, of {n_keys}"),
-                            (axes[1], gradient, "Gradient to the scores")):
-        for scaled, color, text in ((True, "right", "with 1/√D"),
-                                    (False, "wrong", "without")):
-            ax.plot(widths, data[scaled], color=COLORS[color], marker="o",
-                    markersize=5, linestyle="-" if scaled else "--")
-            at, shift, side = -1, (2, -15), "right"
-            if not scaled:
-                at, shift, side = ((2, (8, 4), "left") if ax is axes[0] else
-                                   (3, (-9, -6), "right"))
-            ax.annotate(text, (widths[at], data[scaled][at]), xytext=shift,
-                        textcoords="offset points", fontsize=10.5, ha=side,
-                        color=COLORS[color])
-        ax.set_xscale("log", base=4)
-        ax.set_xticks(widths, [str(w) for w in widths])
-        ax.set_xlabel("head width D")
-        ax.set_title(title)
+    axes[1].set(yscale="log", ylim=(1e-4, 1))
+    for ax, data, title, beside in (
+            (axes[0], read, f"Keys read, of {n_keys}", (2, (8, 4), "left")),
+            (axes[1], gradient, "Gradient to the scores",
+             (3, (-9, -6), "right"))):
+        for scaled, color, text, line, (at, shift, side) in (
+                (True, "right", "with 1/√D", "o-", (-1, (2, -15), "right")),
+                (False, "wrong", "without", "o--", beside)):
+            ax.plot(widths, data[scaled], line, color=COLORS[color],
+                    markersize=5)
+            tag(ax, (widths[at], data[scaled][at]), shift, text, color,
+                ha=side)
+        log_x(ax, widths, 4)
+        ax.set(xlabel="head width D", title=title)
         ax.grid(axis="y")
     axes[0].set_ylim(0, None)
-    axes[1].set_yscale("log")
-    axes[1].set_ylim(1e-4, 1)
-    for ax in axes:
-        ax.minorticks_off()
     return picture(fig, "Two charts over the head width D. With 1/√D a query"
                         " of random numbers reads about 40 of 64 keys at"
                         " every width and its gradient stays level. Without"
                         " it, wide heads read one key only and the gradient"
                         " falls a thousandfold.")
+
+
+CELL = 2.5       # the side of a square in the picture of the heads
 
 
 def heads(source, right, wrong) -> Picture:
@@ -221,59 +201,50 @@ def heads(source, right, wrong) -> Picture:
     """
     H, T, D = len(right), len(right[0]), len(right[0][0])
     shades = [tint("attention", 0.82 - 0.78 * h / (H - 1)) for h in range(H)]
-    fig, ax = canvas(height=4.45)
-    blank(ax, 56, 44.5)
-    cell = 2.5
-
-    def grid(x, y, rows):
-        for i, row in enumerate(rows):
-            for j, (token, head) in enumerate(row):
-                head = int(head)
-                ax.add_patch(Rectangle(
-                    (x + j * cell, y - (i + 1) * cell), cell, cell,
-                    facecolor=shades[head], edgecolor="white", linewidth=1.2))
-                ax.text(x + (j + 0.5) * cell, y - (i + 0.5) * cell,
-                        f"{int(token) + 1}", ha="center", va="center",
-                        fontsize=10, color="white" if head > H / 2 - 0.5
-                        else COLORS["ink"])
-
-    def label(x, y, text, color="ink", size=11, **kwargs):
-        ax.text(x, y, text, ha="center", va="center", fontsize=size,
-                color=COLORS[color], **kwargs)
-
-    width, tall = H * D * cell, T * cell
-    left, middle = 1.0, 22.5
-    grid(left, middle + tall / 2, source)
-    label(left + width / 2, middle + tall / 2 + 4.2, "q  (T, C)",
+    fig, ax = board(44.5)
+    width, half, middle = H * D * CELL, T * CELL / 2, 22.5
+    _pairs(ax, 1, middle + half, source, shades)
+    write(ax, 1 + width / 2, middle + half + 4.2, "q  (T, C)", "ink", 11,
           fontweight="semibold")
-    label(left + width / 2, middle + tall / 2 + 1.6, "a row = a token",
-          "muted", 10.5)
-    label(left + width / 2, middle - tall / 2 - 1.8, "shade = head",
-          "muted", 10.5)
-    label(left + width / 2, middle - tall / 2 - 4.2, "number = token",
-          "muted", 10.5)
-    x0 = 26.0
-    for top, blocks, title, color, code in (
-            (37.6, right, "split_heads", "right",
+    for y, text in ((half + 1.6, "a row = a token"),
+                    (-half - 1.8, "shade = head"),
+                    (-half - 4.2, "number = token")):
+        write(ax, 1 + width / 2, middle + y, text, "muted")
+    for top, turn, blocks, title, color, code in (
+            (37.6, 2, right, "split_heads", "right",
              "view(T, H, D), then transpose"),
-            (14.4, wrong, "the wrong view", "wrong", "view(H, T, D)")):
-        label(x0 + 14.6, top + 5.0, title, color, 11.5, fontweight="semibold")
-        label(x0 + 14.6, top + 2.4, code, "muted", 10.5)
-        for h, block in enumerate(blocks):
-            x = x0 + h * (D * cell + 4.9)
-            grid(x, top, block)
-            label(x + D * cell / 2, top - tall - 1.6, f"head {h + 1}",
-                  size=10.5)
-            ax.add_patch(Rectangle((x, top - tall), D * cell, tall,
-                                   facecolor="none", linewidth=LINE,
-                                   edgecolor=COLORS[color]))
-        arrow(ax, (left + width + 0.8, middle + (1 if top > 30 else -1) * 2),
-              (x0 - 1.2, top - tall / 2), color)
+            (14.4, -2, wrong, "the wrong view", "wrong", "view(H, T, D)")):
+        _cut(ax, 26, top, blocks, shades, title, color, code)
+        arrow(ax, (1.8 + width, middle + turn), (24.8, top - half), color)
     return picture(fig, f"A matrix of {T} tokens by {H} heads of {D} numbers."
                         " split_heads cuts it into columns: each head holds"
                         " its own numbers of all tokens. The wrong view cuts"
                         " it into rows: a head then holds all numbers of a"
                         " few tokens, and of the other tokens nothing.")
+
+
+def _pairs(ax, x, y, rows, shades):
+    """Squares of (token, head) from a corner down: the shade is the head."""
+    for i, row in enumerate(rows):
+        for j, (token, head) in enumerate(row):
+            left, low = x + j * CELL, y - (i + 1) * CELL
+            rect(ax, left, low, CELL, CELL, shades[int(head)],
+                 edgecolor="white", linewidth=1.2)
+            write(ax, left + CELL / 2, low + CELL / 2, f"{int(token) + 1}",
+                  "white" if int(head) > len(shades) / 2 - 0.5 else "ink", 10)
+
+
+def _cut(ax, left, top, blocks, shades, title, color, code):
+    """Blocks of one head each, side by side below their title."""
+    wide, tall = len(blocks[0][0]) * CELL, len(blocks[0]) * CELL
+    write(ax, left + 14.6, top + 5.0, title, color, 11.5,
+          fontweight="semibold")
+    write(ax, left + 14.6, top + 2.4, code, "muted")
+    for h, block in enumerate(blocks):
+        x = left + h * (wide + 4.9)
+        _pairs(ax, x, top, block, shades)
+        write(ax, x + wide / 2, top - tall - 1.6, f"head {h + 1}", "ink")
+        frame(ax, x, top - tall, wide, tall, color)
 
 
 def leak(scores, curves: dict) -> Picture:
@@ -284,21 +255,17 @@ def leak(scores, curves: dict) -> Picture:
     fig, ax = canvas(height=2.9)
     style = {"float32": ("query", "-"), "float16": ("key", (0, (5, 2))),
              "bfloat16": ("attention", (0, (1.5, 1.5)))}
-    for name, weights in curves.items():
-        color, line = style[name]
-        ax.plot(scores, weights, color=COLORS[color], linestyle=line,
-                label=f"−10⁴, {name}")
+    lines(ax, {f"−10⁴, {name}": curves[name] for name in curves},
+          *zip(*(style[name] for name in curves)), xs=scores)
     ax.plot(scores, [0] * len(scores), color=COLORS["right"],
             label="−∞, all three", zorder=1)
     ax.set(xlabel="score of the hidden future token",
            ylabel="weight it receives", ylim=(-0.04, 1.06),
-           xlim=(scores[0], scores[-1]))
-    ax.set_xticks([9900, 9950, 10000, 10050, 10100],
-                  ["9,900", "9,950", "10,000", "10,050", "10,100"])
+           xlim=(scores[0], scores[-1]), title="Where a mask of −10,000 leaks")
+    ticks = [9900, 9950, 10000, 10050, 10100]
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
-    ax.set_title("Where a mask of −10,000 leaks")
-    ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.72), fontsize=10.5,
-              frameon=False, borderpad=0)
+    legend(ax, loc="center left", bbox_to_anchor=(0.0, 0.72), borderpad=0)
     return picture(fig, "Weight on a masked future token against its score."
                         " With a mask of −10,000 it jumps from 0 to 100%"
                         " where the score passes about 10,000, in float32,"
@@ -314,29 +281,32 @@ def maps(words: list[str], weights) -> Picture:
     rows = -(-(len(weights) + 1) // columns)
     fig, axes = canvas(height=2.02 * rows + 0.25, rows=rows, columns=columns)
     fig.get_layout_engine().set(wspace=0.015, hspace=0.02, w_pad=0.02)
-    cells = list(axes.flat)
-    for h, (ax, weight) in enumerate(zip(cells, weights)):
-        first = h % columns == 0
-        last = h + columns >= len(weights)
-        heatmap(ax, weight, "attention", vmin=0, vmax=1,
-                rows=words if first else None)
-        _below_diagonal(ax, len(words))
-        if last:
-            ax.set_xticks(range(len(words)), words, rotation=90, ha="center",
-                          rotation_mode="default")
-        ax.tick_params(labelsize=9, pad=1)
-        ax.set_title(f"head {h + 1}", fontsize=10.5, pad=3)
-    for ax in cells[len(weights):]:
-        ax.axis("off")
-    cells[len(weights)].text(
-        0.04, 0.5, "row: who reads\ncolumn: who is read\n\n"
-        "white: 0%\ndark: 100%\nevery row: 100%", va="center",
-        fontsize=10.5, color=COLORS["muted"], linespacing=1.45,
-        transform=cells[len(weights)].transAxes)
+    _triangles(axes, words, {f"head {h + 1}": weight for h, weight
+                             in enumerate(weights)}, 9)
+    free = axes.flat[len(weights)]
+    write(free, 0.04, 0.5, "row: who reads\ncolumn: who is read\n\n"
+          "white: 0%\ndark: 100%\nevery row: 100%", "muted", ha="left",
+          linespacing=1.45, transform=free.transAxes)
     return picture(fig, f"Attention maps of {len(weights)} heads for the"
                         f" {len(words)} tokens of the running sentence. Every"
                         " map is a lower triangle; each head has its own"
                         " pattern of dark squares.")
+
+
+def _triangles(axes, words, titled, size):
+    """One map for each title; the tokens named on the outer maps only."""
+    T, n, columns = len(words), len(titled), axes.shape[1]
+    for i, (ax, (title, weight)) in enumerate(zip(axes.flat, titled.items())):
+        heatmap(ax, weight, "attention", vmin=0, vmax=1,
+                rows=None if i % columns else words)
+        _below_diagonal(ax, T)
+        if i + columns >= n:
+            ax.set_xticks(range(T), words, rotation=90, ha="center",
+                          rotation_mode="default")
+        ax.tick_params(labelsize=size, pad=1)
+        ax.set_title(title, fontsize=10.5, pad=3)
+    for ax in axes.flat[n:]:
+        ax.axis("off")
 
 
 def _below_diagonal(ax, n):
@@ -352,23 +322,19 @@ def _below_diagonal(ax, n):
 def memory(lengths: list[int], explicit, fused) -> Picture:
     """Megabytes kept for the backward pass, both paths, by length."""
     fig, ax = canvas(height=3.0)
-    for values, color, text, line, offset in (
-            (explicit, "attention", "written out: grows with T²", "--",
-             (-12, 3)),
-            (fused, "right", "fused: grows with T", "-", (0, -34))):
-        ax.plot(lengths, values, color=COLORS[color], marker="o",
-                markersize=5, linestyle=line)
-        ax.annotate(text, (lengths[-1], values[-1]), xytext=offset,
-                    textcoords="offset points", ha="right", va="center",
-                    color=COLORS[color], fontsize=11)
-    ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    ax.set_xticks(lengths, [f"{n:,}" for n in lengths])
-    ax.minorticks_off()
+    for values, color, text, line, shift in (
+            (explicit, "attention", "written out: grows with T²", "o--",
+             (-12, 3)),
+            (fused, "right", "fused: grows with T", "o-", (0, -34))):
+        ax.plot(lengths, values, line, color=COLORS[color], markersize=5)
+        tag(ax, (lengths[-1], values[-1]), shift, text, color, 11,
+            ha="right", va="center")
+    log_x(ax, lengths, 2)
     ax.set_yticks([1, 10, 100, 1000], ["1 MB", "10 MB", "100 MB", "1 GB"])
     ax.grid(axis="y")
-    ax.set_xlabel("length T, in tokens")
-    ax.set_title("Kept for the backward pass, one layer")
+    ax.set(xlabel="length T, in tokens",
+           title="Kept for the backward pass, one layer")
     return picture(fig, "Memory kept for the backward pass by one attention"
                         " layer against the length, on logarithmic axes. The"
                         " written-out formula grows with the square of the"
@@ -381,21 +347,19 @@ def faults(changes: dict[str, float]) -> Picture:
     changes: loss with the fault minus loss without, in nats a token.
     """
     fig, ax = canvas(height=0.33 * len(changes) + 0.95)
-    places = list(range(len(changes), 0, -1))
     values = [0.0 if abs(c) < 0.005 else c for c in changes.values()]
-    ax.barh(places, values, height=0.62,
+    ax.barh(range(len(values)), values, height=0.62,
             color=[COLORS["wrong" if c else "right"] for c in values])
-    span = max(max(values), 0) - min(min(values), 0)
-    for y, change in zip(places, values):
+    low, high = min(*values, 0), max(values)
+    span = max(high, 0) - min(values)
+    for y, change in enumerate(values):
         text = (f"{change:+.2f}".replace("-", "−") if change else "no change")
-        ax.text(max(change, 0) + 0.02 * span, y, text, va="center",
-                fontsize=10.5, color=COLORS["ink" if change else "right"])
+        write(ax, max(change, 0) + 0.02 * span, y, text,
+              "ink" if change else "right", ha="left")
     ax.axvline(0, color=COLORS["muted"], linewidth=0.8)
-    ax.set_yticks(places, list(changes))
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    ax.set_xlim(min(min(values), 0) - 0.03 * span, max(values) + 0.17 * span)
-    ax.set_xlabel("change of the loss, nats a token")
+    name_rows(ax, changes)
+    ax.set(xlim=(low - 0.03 * span, high + 0.17 * span),
+           xlabel="change of the loss, nats a token")
     return picture(fig, "Bars: how much each mistake changes the loss of the"
                         " trained model, in nats a token: "
                         + ", ".join(f"{name} {change:+.2f}" for name, change
@@ -416,29 +380,22 @@ def kinds_of_heads(best: list[list[tuple[str, float]]]) -> Picture:
     L, H = len(best), len(best[0])
     fig, ax = canvas(height=0.36 * L + 1.5)
     blank(ax, 56, 3.6 * L + 15)
-    left, width = 9.4, 46 / H
+    left, width, top = 9.4, 46 / H, 3.6 * L + 12
     for layer, row in enumerate(best):
         y = 3.6 * (L - 1 - layer) + 10.4
-        ax.text(left - 1, y + 1.6, f"layer {layer}", ha="right",
-                va="center", fontsize=11)
+        write(ax, left - 1, y + 1.6, f"layer {layer}", size=11, ha="right")
         for head, (kind, share) in enumerate(row):
             x = left + head * width
-            ax.add_patch(Rectangle((x + 0.15, y + 0.15), width - 0.3, 3.1,
-                                   linewidth=0, facecolor=COLORS[KINDS[kind]]
-                                   if kind else tint("line", 0.6)))
-            ax.text(x + width / 2, y + 1.6, f"{share:.0%}" if kind else "–",
-                    ha="center", va="center", fontsize=10.5,
-                    color="white" if kind else COLORS["muted"])
-    top = 3.6 * L + 12
+            rect(ax, x + 0.15, y + 0.15, width - 0.3, 3.1,
+                 KINDS[kind] if kind else tint("line", 0.6))
+            write(ax, x + width / 2, y + 1.6, f"{share:.0%}" if kind else "–",
+                  "white" if kind else "muted")
+    write(ax, left - 1, top, "head", size=11, ha="right")
     for head in range(H):
-        ax.text(left + (head + 0.5) * width, top, f"{head + 1}", ha="center",
-                va="center", fontsize=11)
-    ax.text(left - 1, top, "head", ha="right", va="center", fontsize=11)
+        write(ax, left + (head + 0.5) * width, top, f"{head + 1}", size=11)
     for i, (kind, color) in enumerate(KINDS.items()):
-        x, y = 0.4 + 19.4 * (i % 3), 6.4 - 2.9 * (i // 3)
-        ax.add_patch(Rectangle((x, y), 1.9, 1.9, facecolor=COLORS[color],
-                               linewidth=0))
-        ax.text(x + 2.6, y + 0.95, kind, va="center", fontsize=10.5)
+        swatch(ax, 0.4 + 19.4 * (i % 3), 6.4 - 2.9 * (i // 3), 1.9, 1.9,
+               color, kind, gap=0.7)
     found = [kind for row in best for kind, _ in row]
     return picture(fig, f"The {L * H} heads by what they read most: "
                         + ", ".join(f"{kind} {found.count(kind)}"
@@ -449,21 +406,12 @@ def kinds_of_heads(best: list[list[tuple[str, float]]]) -> Picture:
 def examples(words: list[str], found: dict) -> Picture:
     """One map for each title, two a row: {title: (T, T)}."""
     T, n = len(words), len(found)
-    names, rows = [_label(word) for word in words], -(-n // 2)
+    rows = -(-n // 2)
     fig, axes = canvas(height=2.75 * rows + 0.45, rows=rows, columns=2)
     fig.get_layout_engine().set(wspace=0.02, hspace=0.02, w_pad=0.02)
-    cells = list(axes.flat)
-    for i, (ax, (title, weight)) in enumerate(zip(cells, found.items())):
-        heatmap(ax, weight, "attention", vmin=0, vmax=1,
-                rows=names if i % 2 == 0 else None)
-        _below_diagonal(ax, T)
-        if i + 2 >= n:
-            ax.set_xticks(range(T), names, rotation=90, ha="center",
-                          rotation_mode="default")
-        ax.tick_params(labelsize=7.5, pad=1)
-        ax.set_title(title.replace(": ", "\n"), fontsize=10.5, pad=3)
-    for ax in cells[n:]:
-        ax.axis("off")
+    _triangles(axes, [_label(word) for word in words],
+               {title.replace(": ", "\n"): found[title] for title in found},
+               7.5)
     return picture(fig, f"Attention maps of {n} trained heads for {T} tokens"
                         " of Python; a row is a reader, a column is read. "
                         + "; ".join(found) + ".")
@@ -474,14 +422,9 @@ def _label(word: str) -> str:
     return word.strip() or visible(word)
 
 
-@dataclass(frozen=True)
-class Viewer:
-    """A small page within the page; `alt` says in words what it shows."""
-    html: str
-    alt: str
-
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"text/html": self.html, "text/plain": f"Viewer: {self.alt}"}
+class Viewer(Page):
+    """A page within the page on which the reader chooses what is shown."""
+    kind = "Viewer"
 
 
 # Plain HTML that is right as it stands: one head, one reader. The script adds
@@ -574,15 +517,14 @@ def head_viewer(words: list[str], weights, layer: int, head: int) -> Viewer:
         f' aria-pressed="{str(i == len(words) - 1).lower()}">'
         f"{escape(word)}<small>{share}%</small></button>"
         for i, (word, share) in enumerate(zip(words, row)))
-    best = sorted(zip(row, words), key=lambda pair: -pair[0])[:3]
-    says = (f"In layer {layer}, head {head + 1}, “{escape(words[-1])}” reads "
-            + ", ".join(f"{escape(word)} {share}%" for share, word in best)
-            + ".")
-    data = {"names": words, "maps": shares}
-    data = {name: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-            .replace("</", "<\\/") for name, value in data.items()}
-    html = PAGE.substitute(layer=layer, head=head + 1, words=chips, says=says,
-                           **data)
+    best = ", ".join(f"{escape(word)} {share}%" for share, word in
+                     sorted(zip(row, words), key=lambda pair: -pair[0])[:3])
+    names, maps = (json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+                   .replace("</", "<\\/") for value in (words, shares))
+    html = PAGE.substitute(
+        layer=layer, head=head + 1, words=chips, names=names, maps=maps,
+        says=f"In layer {layer}, head {head + 1}, “{escape(words[-1])}” reads"
+             f" {best}.")
     return Viewer(html, "the tokens of a text as buttons. Choose a layer, a"
                         " head and a token: the others are shaded by the"
                         " share that it takes from them.")

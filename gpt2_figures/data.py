@@ -1,20 +1,8 @@
 """The pictures of chapter 14: the split, the shard, windows and batches."""
-from matplotlib.patches import Rectangle
-
-from gpt2_figures.style import (COLORS, LINE, WIDTH, Picture, blank, canvas,
+from gpt2_figures.shapes import (bars, blank, board, name_rows, rect, swatch,
+                                 tag, write)
+from gpt2_figures.style import (COLORS, LINE, VISIBLE, Picture, canvas,
                                 picture, tint)
-
-VISIBLE = str.maketrans({" ": "·", "\n": "↵"})
-
-
-def _rect(ax, x, y, w, h, color, **kwargs):
-    ax.add_patch(Rectangle((x, y), w, h, facecolor=color,
-                           linewidth=kwargs.pop("linewidth", 0), **kwargs))
-
-
-def _text(ax, x, y, text, size=10.5, color="ink", ha="center", **kwargs):
-    ax.text(x, y, text, ha=ha, va=kwargs.pop("va", "center"), fontsize=size,
-            color=COLORS.get(color, color), **kwargs)
 
 
 def split_lines(hash_before, hash_after, shuffle_before, shuffle_after,
@@ -30,43 +18,42 @@ def split_lines(hash_before, hash_after, shuffle_before, shuffle_after,
              "Place by shuffling the list")):
         ax.axis("off")
         ax.set(xlim=(-0.23, 1.02), ylim=(-0.62, 1.42))
-        ax.set_title(title, loc="left", fontsize=12, fontweight="semibold")
-        _rect(ax, 0, -0.18, fraction, 1.36, tint("key", 0.8), zorder=0)
-        _text(ax, fraction / 2, -0.42, "held out", 10.5, "key")
-        _text(ax, (1 + fraction) / 2, -0.42, "training", 10.5, "residual")
-        for y, words, places in ((1, "15 files", before),
-                                 (0, "one more", after)):
-            ax.plot([0, 1], [y, y], color=COLORS["line"], linewidth=LINE)
-            _text(ax, -0.03, y, words, 10.5, ha="right")
-            for name, at in places.items():
-                new = name not in before
-                ax.plot(at, y, "D" if new else "o", zorder=4,
-                        markersize=7 if new else 6, color=COLORS[
-                            "right" if new else "key" if at < fraction
-                            else "residual"])
+        ax.set_title(title, fontsize=12)
+        rect(ax, 0, -0.18, fraction, 1.36, tint("key", 0.8), zorder=0)
+        write(ax, fraction / 2, -0.42, "held out", "key")
+        write(ax, (1 + fraction) / 2, -0.42, "training", "residual")
+        _documents(ax, 1, "15 files", before, before, fraction)
+        _documents(ax, 0, "one more", after, before, fraction)
         for name, at in before.items():
             crossed = (at < fraction) != (after[name] < fraction)
             ax.plot([at, after[name]], [1, 0], zorder=2,
-                    color=COLORS["wrong"] if crossed else COLORS["line"],
+                    color=COLORS["wrong" if crossed else "line"],
                     linewidth=LINE if crossed else LINE * 0.7)
-    return picture(fig, "Fifteen documents on a line from 0 to 1, and again"
-                        " after a sixteenth was added. By hash all lines"
-                        " between the two rows are upright: no document"
-                        " moves. After a shuffle the lines cross, and"
-                        " several documents pass the border between held-out"
-                        " and training.")
+    return picture(
+        fig, "Fifteen documents on a line from 0 to 1, and again after a"
+        " sixteenth was added. By hash all lines between the two rows are"
+        " upright: no document moves. After a shuffle the lines cross, and"
+        " several documents pass the border between held-out and training.")
+
+
+def _documents(ax, y, words, places, before, fraction):
+    """One row of documents; a new one is a diamond."""
+    ax.plot([0, 1], [y, y], color=COLORS["line"], linewidth=LINE)
+    write(ax, -0.03, y, words, "ink", ha="right")
+    for name, at in places.items():
+        new = name not in before
+        ax.plot(at, y, "D" if new else "o", zorder=4,
+                markersize=7 if new else 6, color=COLORS[
+                    "right" if new else "key" if at < fraction
+                    else "residual"])
 
 
 def bytes_per_token(density: dict[str, float]) -> Picture:
     """Bars: how many bytes of each kind of text a token holds."""
     fig, ax = canvas(height=2.5)
-    for i, (name, value) in enumerate(density.items()):
-        ax.barh(i, value, height=0.6, color=tint("tokenizer", 0.15))
-        _text(ax, value + 0.06, i, f"{value:.1f}", ha="left")
-    ax.set_yticks(range(len(density)), list(density))
-    ax.tick_params(axis="y", length=0)
-    ax.invert_yaxis()
-    ax.spines["left"].set_visible(False)
+    bars(ax, list(density.values()), tint("tokenizer", 0.15), "{:.1f}", 0.06,
+         height=0.6, ink="ink")
+    name_rows(ax, density)
     ax.set(xlabel="bytes per token", xlim=(0, 1.15 * max(density.values())))
     return picture(fig, "Bytes per token of the small tokenizer by kind of"
                         " text: most for Python code, fewer for English,"
@@ -84,31 +71,29 @@ FIELDS = ((0, 8, "magic word", "tokenizer"), (8, 4, "version", "position"),
 def header_bytes(data: bytes) -> Picture:
     """The bytes of a small shard in hexadecimal, one colour for a field."""
     rows = -(-len(data) // 16)
-    fig, ax = canvas(height=WIDTH * (rows + 4.4) / 18.4)
-    blank(ax, 18.4, rows + 4.4)
+    fig, ax = board(rows + 4.4, 18.4)
     for i, byte in enumerate(data):
         name, color = next((n, c) for start, size, n, c in FIELDS
                            if start <= i < start + size)
         row, column = divmod(i, 16)
         x, y = 2.2 + column, rows + 3.1 - row
-        _rect(ax, x + 0.03, y + 0.05, 0.94, 0.9, tint(color, 0.72))
-        _text(ax, x + 0.5, y + 0.47, f"{byte:02x}", 9.5,
-              "muted" if name == "zeros" else "ink")
+        rect(ax, x + 0.03, y + 0.05, 0.94, 0.9, tint(color, 0.72))
+        write(ax, x + 0.5, y + 0.47, f"{byte:02x}",
+              "muted" if name == "zeros" else "ink", 9.5)
     for row in range(rows):
-        _text(ax, 1.9, rows + 3.57 - row, str(16 * row), 9.5, "muted",
+        write(ax, 1.9, rows + 3.57 - row, str(16 * row), "muted", 9.5,
               ha="right")
-    for i, (_, _, name, color) in enumerate(FIELDS):
-        x = (0.3, 4.7, 8.3, 13.4)[i % 4] if i < 4 else \
-            (0.3, 6.5, 13.4, 0.3)[i - 4]
-        y = 1.9 if i < 4 else 0.9 if i < 7 else -0.1
-        _rect(ax, x, y, 0.7, 0.7, tint(color, 0.6))
-        _text(ax, x + 0.95, y + 0.32, name, 10, ha="left")
+    for (_, _, name, color), (x, y) in zip(FIELDS, (
+            (0.3, 1.9), (4.7, 1.9), (8.3, 1.9), (13.4, 1.9),
+            (0.3, 0.9), (6.5, 0.9), (13.4, 0.9), (0.3, -0.1))):
+        swatch(ax, x, y, 0.7, 0.7, tint(color, 0.6), name, gap=0.25, size=10,
+               ink="ink")
     ax.set_ylim(-0.3, rows + 4.2)
-    return picture(fig, "A small shard in hexadecimal, 16 bytes a row. In"
-                        " the first 128 bytes, coloured by field: magic"
-                        " word, version, bytes a token, number of tokens,"
-                        " the tokenizer's fingerprint, the checksum, zeros."
-                        " The tokens follow.")
+    return picture(fig, "A small shard in hexadecimal, 16 bytes a row. In the"
+                        " first 128 bytes, coloured by field: magic word,"
+                        " version, bytes a token, number of tokens, the"
+                        " tokenizer's fingerprint, the checksum, zeros. The"
+                        " tokens follow.")
 
 
 def windows(tokens: list[str], length: int, epochs) -> Picture:
@@ -117,49 +102,45 @@ def windows(tokens: list[str], length: int, epochs) -> Picture:
     epochs: [(offset, place in the order of each window), ...].
     """
     n, height = len(tokens), 3.2 * len(epochs) + 5.2
-    fig, ax = canvas(height=WIDTH * height / (n + 4.2))
-    blank(ax, n + 4.2, height)
+    fig, ax = board(height, n + 4.2)
     left, top = 3.9, height - 4.6
     for t, token in enumerate(tokens):
         last = token == "<|endoftext|>"
-        _rect(ax, left + t + 0.05, top, 0.9, 0.9,
-              COLORS["key"] if last else tint("tokenizer", 0.7))
-        ax.text(left + t + 0.35, top + 1.2,
-                "end of text" if last
-                else token.strip(" ").translate(VISIBLE),
-                rotation=60, ha="left", va="bottom", fontsize=9.5,
-                rotation_mode="anchor", color=COLORS["ink"])
+        rect(ax, left + t + 0.05, top, 0.9, 0.9,
+             "key" if last else tint("tokenizer", 0.7))
+        write(ax, left + t + 0.35, top + 1.2, "end of text" if last
+              else token.strip(" ").translate(VISIBLE), "ink", 9.5,
+              rotation=60, ha="left", va="bottom", rotation_mode="anchor")
     for e, (offset, places) in enumerate(epochs):
         y = top - 3.2 * (e + 1) + 0.6
-        _text(ax, 0.1, y + 0.9, f"epoch {e}", 10.5, ha="left")
+        write(ax, 0.1, y + 0.9, f"epoch {e}", "ink", ha="left")
         for i, start in enumerate(range(offset, n - 1, length)):
             end, low = min(start + length + 1, n), y + 0.95 * (1 - i % 2)
-            _rect(ax, left + start + 0.05, low, end - start - 0.1, 0.85,
-                  tint("query", 0.55 if i % 2 else 0.72))
-            _text(ax, left + (start + end) / 2, low + 0.4, str(places[i]),
-                  10.5)
-    return picture(fig, f"The first {n} tokens of a text and below them the"
-                        f" windows of two epochs, {length + 1} tokens each."
-                        " The last token of a window is the first of the"
-                        " next. The second epoch begins at another offset,"
-                        " and the numbers in the windows, their order, are"
-                        " others.")
+            rect(ax, left + start + 0.05, low, end - start - 0.1, 0.85,
+                 tint("query", 0.55 if i % 2 else 0.72))
+            write(ax, left + (start + end) / 2, low + 0.4, str(places[i]),
+                  "ink")
+    return picture(
+        fig, f"The first {n} tokens of a text and below them the windows of"
+        f" two epochs, {length + 1} tokens each. The last token of a window"
+        " is the first of the next. The second epoch begins at another"
+        " offset, and the numbers in the windows, their order, are others.")
 
 
 def never_seen(epochs: list[float], shares: list[float]) -> Picture:
     """Share of windows never drawn: with replacement, and by permutation."""
     fig, ax = canvas(height=2.9)
+    percent = [100 * share for share in shares]
     ax.plot([0, 1, epochs[-1]], [100, 0, 0], color=COLORS["right"])
-    ax.plot(epochs, [100 * s for s in shares], color=COLORS["wrong"])
-    ax.plot(1, 100 * shares[10], "o", color=COLORS["wrong"], clip_on=False)
-    ax.annotate(f"{100 * shares[10]:.0f} %", (1, 100 * shares[10]), (8, 6),
-                textcoords="offset points", fontsize=11,
-                color=COLORS["wrong"], fontweight="semibold")
-    ax.annotate("drawn at random", (2.1, 100 * shares[21]), (2, 12),
-                textcoords="offset points", fontsize=11,
-                color=COLORS["wrong"], fontweight="semibold")
-    ax.annotate("a permutation", (0.74, 14), ha="right", fontsize=11,
-                color=COLORS["right"], fontweight="semibold")
+    ax.plot(epochs, percent, color=COLORS["wrong"])
+    ax.plot(1, percent[10], "o", color=COLORS["wrong"], clip_on=False)
+    for point, shift, text, color, side in (
+            ((1, percent[10]), (8, 6), f"{percent[10]:.0f} %", "wrong",
+             "left"),
+            ((2.1, percent[21]), (2, 12), "drawn at random", "wrong", "left"),
+            ((0.74, 14), (0, 0), "a permutation", "right", "right")):
+        tag(ax, point, shift, text, color, 11, ha=side,
+            fontweight="semibold")
     ax.set(xlabel="windows used, in epochs", ylabel="% never seen",
            xlim=(0, epochs[-1]), ylim=(0, 100))
     return picture(fig, "Share of windows never seen. With a permutation it"
@@ -177,17 +158,15 @@ def shared(starts: list[list[int]], worlds: tuple[int, ...]) -> Picture:
     size, n = len(starts[0]), len(starts)
     fig, axes = canvas(height=2.9, columns=len(worlds))
     for ax, world in zip(axes, worlds):
-        blank(ax, n, size + 1)
-        ax.set_aspect("auto")
+        blank(ax, n, size + 1).set_aspect("auto")
         ax.set_title(f"{world} process{'es' if world > 1 else ''}",
-                     loc="left", fontsize=12, fontweight="semibold")
+                     fontsize=12)
         for b, batch in enumerate(starts):
-            _text(ax, b + 0.5, size + 0.45, str(b), 10, "muted")
+            write(ax, b + 0.5, size + 0.45, str(b), "muted", 10)
             for row, start in enumerate(batch):
-                color = shades[row * world // size]
-                _rect(ax, b + 0.05, size - row - 0.95, 0.9, 0.9,
-                      tint(color, 0.62))
-                _text(ax, b + 0.5, size - row - 0.5, str(start), 10.5)
+                rect(ax, b + 0.05, size - row - 0.95, 0.9, 0.9,
+                     tint(shades[row * world // size], 0.62))
+                write(ax, b + 0.5, size - row - 0.5, str(start), "ink")
     return picture(fig, f"The first {n} batches, the columns, each with"
                         f" {size} windows, named by where they begin. One"
                         " colour for a process. The numbers are the same for"
@@ -198,14 +177,10 @@ def shared(starts: list[list[int]], worlds: tuple[int, ...]) -> Picture:
 def baselines(bits: dict[str, float]) -> Picture:
     """Bits per byte of held-out text by compressors and by counting."""
     fig, ax = canvas(height=2.5)
-    for i, (name, value) in enumerate(bits.items()):
-        color = "query" if "gram" in name else "key"
-        ax.barh(i, value, height=0.6, color=tint(color, 0.25))
-        _text(ax, value + 0.05, i, f"{value:.2f}", ha="left")
-    ax.set_yticks(range(len(bits)), list(bits))
-    ax.tick_params(axis="y", length=0)
-    ax.invert_yaxis()
-    ax.spines["left"].set_visible(False)
+    bars(ax, list(bits.values()),
+         [tint("query" if "gram" in name else "key", 0.25) for name in bits],
+         "{:.2f}", 0.05, height=0.6, ink="ink")
+    name_rows(ax, bits)
     ax.set(xlabel="bits per byte of held-out files, lower is better",
            xlim=(0, 1.13 * max(bits.values())))
     return picture(fig, "Bits per byte of the standard library's held-out"

@@ -1,10 +1,11 @@
 """Pictures of chapter 06: the feed-forward layer and its activation."""
 from collections.abc import Mapping, Sequence
 
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import Polygon
 
-from gpt2_figures.style import (COLORS, LINE, WIDTH, Picture, arrow, blank,
-                                canvas, diverging, picture, tint)
+from gpt2_figures.shapes import arrow, bars, board, name_rows, rect, write
+from gpt2_figures.style import (COLORS, LINE, WIDTH, Picture, canvas,
+                                diverging, picture, tint)
 
 
 def _strip(ax, x, middle, width, height, values, peak):
@@ -20,8 +21,7 @@ def _strip(ax, x, middle, width, height, values, peak):
 
 def wide_and_back(x, hidden, gated, out, word: str) -> Picture:
     """One position through the layer. Each argument: its vector, real values."""
-    fig, ax = canvas(height=3.55)
-    blank(ax, 56, 35.5)
+    fig, ax = board(35.5)
     middle, short, tall, w = 19, 7, 28, 2.6
     places = (4, 21, 32.4, 49.4)
     for place, vector, height in zip(places, (x, hidden, gated, out),
@@ -30,29 +30,25 @@ def wide_and_back(x, hidden, gated, out, word: str) -> Picture:
         scale = hidden if height == tall else vector     # one for both sides
         _strip(ax, place, middle, w, height, vector[::step],
                max(abs(v) for v in scale[::step]))
-        ax.text(place + w / 2, 2.4, f"{len(vector):,}", ha="center",
-                va="center", fontsize=10.5)
-    for left, right, h0, h1, name in ((places[0], places[1], short, tall, "c_fc"),
-                                      (places[2], places[3], tall, short,
-                                       "c_proj")):
+        write(ax, place + w / 2, 2.4, f"{len(vector):,}")
+    bold = dict(color="feed_forward", size=12, fontweight="semibold")
+    for (left, right), (h0, h1), name in (
+            (places[:2], (short, tall), "c_fc"),
+            (places[2:], (tall, short), "c_proj")):
         a, b = left + w + 0.7, right - 0.7
         ax.add_patch(Polygon(
             [(a, middle - h0 / 2), (a, middle + h0 / 2), (b, middle + h1 / 2),
-             (b, middle - h1 / 2)], closed=True, edgecolor="none",
+             (b, middle - h1 / 2)], edgecolor="none",
             facecolor=tint("feed_forward", 0.82)))
-        ax.text((a + b) / 2, middle, name, ha="center", va="center",
-                fontsize=12, fontweight="semibold",
-                color=COLORS["feed_forward"])
-    gap = places[1] + w, places[2]
-    arrow(ax, (gap[0] + 1, middle), (gap[1] - 1, middle), "feed_forward")
-    ax.text(sum(gap) / 2, middle + 1.9, "GELU", ha="center", va="center",
-            fontsize=12, fontweight="semibold", color=COLORS["feed_forward"])
-    for place, label in ((places[0], f"“{word}”\nin"),
-                         (places[3], f"“{word}”\nout")):
-        ax.text(place + w / 2, middle + short / 2 + 3, label, ha="center",
-                va="center", fontsize=10.5, linespacing=1.15)
-    ax.text(28, 34.4, "orange: below zero     white: zero     blue: above",
-            ha="center", va="center", fontsize=9.5, color=COLORS["muted"])
+        write(ax, (a + b) / 2, middle, name, **bold)
+    start, end = places[1] + w, places[2]
+    arrow(ax, (start + 1, middle), (end - 1, middle), "feed_forward")
+    write(ax, (start + end) / 2, middle + 1.9, "GELU", **bold)
+    for place, side in ((places[0], "in"), (places[3], "out")):
+        write(ax, place + w / 2, middle + short / 2 + 3, f"“{word}”\n{side}",
+              linespacing=1.15)
+    write(ax, 28, 34.4, "orange: below zero     white: zero     blue: above",
+          "muted", 9.5)
     return picture(fig, "The feed-forward layer for one position: a short"
                         " vector is widened four times by c_fc, goes through"
                         " GELU, which pulls what is below zero close to zero,"
@@ -73,18 +69,18 @@ def gate(x, opening, gelu, relu, lowest: tuple[float, float]) -> Picture:
     ax.plot(x, opening, color=COLORS["query"])
     ax.plot(x, gelu, color=COLORS["feed_forward"], linewidth=LINE + 1)
     ax.plot(*lowest, "o", color=COLORS["feed_forward"], markersize=6)
-    ax.text(2.34, 1.95, "GELU", color=COLORS["feed_forward"],
-            fontweight="semibold")
-    ax.text(1.25, 1.95, "ReLU", color=COLORS["muted"], ha="right")
-    ax.text(-0.45, 0.62, "gate Φ(x)", color=COLORS["query"], ha="right",
-            fontweight="semibold")
+    for at, y, text, color, side, weight in (
+            (2.34, 1.95, "GELU", "feed_forward", "left", "semibold"),
+            (1.25, 1.95, "ReLU", "muted", "right", "normal"),
+            (-0.45, 0.62, "gate Φ(x)", "query", "right", "semibold")):
+        write(ax, at, y, text, color, None, ha=side, va="baseline",
+              fontweight=weight)
     place = f"({lowest[0]:.2f}, {lowest[1]:.2f})".replace("-", "\N{MINUS SIGN}")
-    ax.text(lowest[0], lowest[1] - 0.2, f"lowest at {place}", ha="center",
-            va="center", fontsize=10)
+    write(ax, lowest[0], lowest[1] - 0.2, f"lowest at {place}", size=10)
     return picture(fig, "GELU against ReLU. GELU is x times a gate that opens"
-                        " smoothly from 0 to 1: it follows ReLU far from zero,"
-                        " rounds off its corner, and dips slightly below zero"
-                        " on the left.")
+                        " smoothly from 0 to 1: it follows ReLU far from"
+                        " zero, rounds off its corner, and dips slightly"
+                        " below zero on the left.")
 
 
 def difference(x, values, at: float, most: float) -> Picture:
@@ -100,26 +96,23 @@ def difference(x, values, at: float, most: float) -> Picture:
     ax.text(at + 0.55, 1e4 * most, f"x = {at:.2f}:\n{most:.1e}".replace(
             "e-0", " · 10$^{-") + "}$", va="center", fontsize=10.5,
             linespacing=1.2)
-    return picture(fig, "The tanh form of GELU minus the exact one: nothing at"
-                        " zero and far out, at most 4.7 ten-thousandths, at x"
-                        " = 2.70 and at x = -2.70.")
+    return picture(fig, "The tanh form of GELU minus the exact one: nothing"
+                        " at zero and far out, at most 4.7 ten-thousandths,"
+                        " at x = 2.70 and at x = -2.70.")
 
 
 def slopes(x, gelu, relu) -> Picture:
     """The derivatives of GELU and ReLU."""
     fig, ax = canvas(height=2.9)
     _frame(ax, (-4, 4), (-0.25, 1.3), xlabel="x", ylabel="slope")
-    negative = [i for i, v in enumerate(x) if v < 0]
-    positive = [i for i, v in enumerate(x) if v > 0]
-    for part in (negative, positive):
-        ax.plot([x[i] for i in part], [relu[i] for i in part],
+    for side in (-1, 1):
+        ax.plot(*zip(*((at, y) for at, y in zip(x, relu) if side * at > 0)),
                 color=COLORS["muted"], linestyle=(0, (4, 2.5)))
     ax.plot(x, gelu, color=COLORS["feed_forward"], linewidth=LINE + 1)
-    ax.text(1.45, 1.19, "GELU", color=COLORS["feed_forward"],
-            fontweight="semibold", ha="center")
-    ax.text(3.9, 0.9, "ReLU", color=COLORS["muted"], ha="right", va="center")
-    ax.text(-3.9, 0.09, "ReLU learns nothing here", color=COLORS["muted"],
-            va="center", fontsize=10)
+    write(ax, 1.45, 1.19, "GELU", "feed_forward", None, va="baseline",
+          fontweight="semibold")
+    write(ax, 3.9, 0.9, "ReLU", "muted", None, ha="right")
+    write(ax, -3.9, 0.09, "ReLU learns nothing here", "muted", 10, ha="left")
     return picture(fig, "Slopes. ReLU's jumps from 0 to 1 at zero. GELU's is"
                         " smooth, slightly negative left of zero, slightly"
                         " above 1 on the right.")
@@ -127,40 +120,35 @@ def slopes(x, gelu, relu) -> Picture:
 
 def before_and_after(before, after) -> Picture:
     """Histograms of the hidden values on both sides of the activation."""
-    fig, axes = canvas(height=3.6, rows=2, columns=1, sharex=True)
+    fig, axes = canvas(height=3.6, rows=2, sharex=True)
     ordered = sorted(abs(value) for value in before)
     limit = ordered[int(0.995 * len(ordered))]
     bins = [limit * i / 45 for i in range(-45, 46)]     # an edge at zero
-    for ax, values, name, color in ((axes[0], before, "before GELU", "residual"),
-                                    (axes[1], after, "after GELU",
-                                     "feed_forward")):
+    for ax, values, name, color in (
+            (axes[0], before, "before GELU", "residual"),
+            (axes[1], after, "after GELU", "feed_forward")):
         ax.hist(values, bins=bins, color=COLORS[color], linewidth=0,
                 weights=[100 / len(values)] * len(values))
         ax.axvline(0, color=COLORS["ink"], linewidth=LINE * 0.6)
         ax.set(xlim=(-limit, limit), ylabel="% of values")
-        ax.text(0.98, 0.9, name, transform=ax.transAxes, ha="right", va="top",
-                fontweight="semibold", color=COLORS[color])
+        write(ax, 0.98, 0.9, name, color, None, ha="right", va="top",
+              transform=ax.transAxes, fontweight="semibold")
     axes[1].set_xlabel("value of a hidden unit")
-    return picture(fig, "Hidden values before GELU form a broad hill, most"
-                        " of it left of zero; after it, all that was"
-                        " negative is piled up just below zero.")
+    return picture(fig, "Hidden values before GELU form a broad hill, most of"
+                        " it left of zero; after it, all that was negative is"
+                        " piled up just below zero.")
 
 
 def shares(parts: Mapping[str, int], colors: Sequence[str]) -> Picture:
     """Parameters of one block by part, as bars."""
     fig, ax = canvas(height=2.5)
     total = sum(parts.values())
-    names = list(parts)
-    ax.barh(range(len(names)), [v / 1e6 for v in parts.values()],
-            color=[COLORS[c] for c in colors], height=0.68)
-    for i, value in enumerate(parts.values()):
-        share = f"{value / total:.0%}" if value > total / 100 else "under 0.1%"
-        ax.text(value / 1e6 + 0.04, i, f"{value:,} ({share})", va="center",
-                fontsize=10)
-    ax.set_yticks(range(len(names)), names)
+    bars(ax, [value / 1e6 for value in parts.values()], colors,
+         lambda v: f"{v * 1e6:,.0f} " + (
+             f"({v * 1e6 / total:.0%})" if v * 1e6 > total / 100
+             else "(under 0.1%)"), 0.04, height=0.68, size=10)
+    name_rows(ax, parts, spine=True)
     ax.set(xlim=(0, 3.4), xlabel="parameters in one block, millions")
-    ax.tick_params(axis="y", length=0)
-    ax.invert_yaxis()
     return picture(fig, "Parameters of one block of the smallest GPT-2: the"
                         " two feed-forward matrices hold two thirds of them,"
                         " c_attn a quarter, attention's c_proj a twelfth, the"
@@ -170,24 +158,21 @@ def shares(parts: Mapping[str, int], colors: Sequence[str]) -> Picture:
 def by_layer(active: Sequence[float], costs: Sequence[float]) -> Picture:
     """Share of active units, and the loss added by removal, by layer."""
     fig, axes = canvas(height=2.6, columns=2)
-    names = [str(i) for i in range(len(active))]
     for ax, values, title, form, color in (
             (axes[0], active, "active units", "{:.0%}", "feed_forward"),
             (axes[1], costs, "loss added by removal", "{:+.2f}", "wrong")):
-        ax.bar(names, values, color=COLORS[color], width=0.7)
         most = max(values)
-        for i, value in enumerate(values):
-            ax.text(i, max(value, 0) + 0.03 * most, form.format(value),
-                    ha="center", fontsize=10)
+        bars(ax, values, color, form, 0.03 * most, height=0.7, upright=True,
+             size=10)
         ax.set_title(title, fontsize=12)
-        ax.set(ylim=(min(0, *values), 1.15 * most), xlabel="layer", yticks=[])
+        ax.set(ylim=(min(0, *values), 1.15 * most), xlabel="layer", yticks=[],
+               xticks=range(len(values)))
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="x", length=0)
     return picture(fig, "Two bar charts over the six layers of the trained"
                         " model: the share of hidden units that are active at"
-                        " a token, and how much"
-                        " the loss grows, in nats, when the feed-forward"
-                        " layer of that block is taken out.")
+                        " a token, and how much the loss grows, in nats, when"
+                        " the feed-forward layer of that block is taken out.")
 
 
 def fires(tokens: Sequence[str], first: int,
@@ -197,16 +182,7 @@ def fires(tokens: Sequence[str], first: int,
     first: the first of the tokens to show; strengths: of all tokens, zero
     or more, under the unit's name.
     """
-    rows, column = [[]], 0                   # of (column, text, token number)
-    for i in range(first, len(tokens)):
-        for n, part in enumerate(tokens[i].split("\n")):
-            if n:
-                rows, column = rows + [[]], 0
-                rows[-2].append((len_of(rows[-2]), "⏎", i))
-            if part:
-                rows[-1].append((column, part, i))
-                column += len(part)
-    rows = [row for row in rows if any(text.strip("⏎ ") for _, text, _ in row)]
+    rows = _rows(tokens, first)
     wide = max(len_of(row) for row in rows)
     size = 0.98 * 72 * WIDTH / wide / 0.602  # points, of a font 0.602 wide
     tall = (len(rows) + 2.2) * len(strengths)
@@ -215,27 +191,43 @@ def fires(tokens: Sequence[str], first: int,
     ax.axis("off")
     y = 0.0
     for name, strength in strengths.items():
-        peak = max(strength) or 1.0
-        ax.text(0, y + 0.75, name, fontweight="semibold", va="center",
-                color=COLORS["feed_forward"], fontsize=11)
-        y += 1.7
-        for row in rows:
-            for column, text, i in row:
-                share = strength[i] / peak
-                if share > 0.02:
-                    ax.add_patch(Rectangle(
-                        (column, y - 0.02), len(text), 0.96, linewidth=0,
-                        facecolor=tint("feed_forward", 1 - 0.75 * share)))
-                ax.text(column, y + 0.5, text, fontsize=size, va="center",
-                        family="DejaVu Sans Mono", color=COLORS[
-                            "line" if text == "⏎" else "ink"])
-            y += 1
-        y += 0.5
+        write(ax, 0, y + 0.75, name, "feed_forward", 11, ha="left",
+              fontweight="semibold")
+        _passage(ax, y + 1.7, rows, strength, size)
+        y += len(rows) + 2.2
     return picture(fig, "The end of the program, printed once for each of"
                         " three hidden units, with every token shaded by how"
                         " strongly the unit is active at it. Each unit is"
                         " active at one kind of token and pale or white at"
                         " all others.")
+
+
+def _rows(tokens, first):
+    """The lines of the passage that are not empty, each a list of pieces
+    of tokens: (column, text, number of the token)."""
+    rows, column = [[]], 0
+    for i in range(first, len(tokens)):
+        for n, part in enumerate(tokens[i].split("\n")):
+            if n:
+                rows, column = rows + [[]], 0
+                rows[-2].append((len_of(rows[-2]), "⏎", i))
+            if part:
+                rows[-1].append((column, part, i))
+                column += len(part)
+    return [row for row in rows if any(text.strip("⏎ ") for _, text, _ in row)]
+
+
+def _passage(ax, y, rows, strength, size):
+    """The lines from y down, each token shaded by its strength."""
+    peak = max(strength) or 1.0
+    for n, row in enumerate(rows):
+        for column, text, i in row:
+            share = strength[i] / peak
+            if share > 0.02:
+                rect(ax, column, y + n - 0.02, len(text), 0.96,
+                     tint("feed_forward", 1 - 0.75 * share))
+            write(ax, column, y + n + 0.5, text, "line" if text == "⏎"
+                  else "ink", size, ha="left", family="DejaVu Sans Mono")
 
 
 def len_of(row: list[tuple[int, str, int]]) -> int:

@@ -1,9 +1,10 @@
 """Pictures of chapter 19: the full-size run."""
 from collections.abc import Mapping, Sequence
 
-from gpt2_figures.scaling import SHORT, _grid, _label
+from gpt2_figures.scaling import SHORT
+from gpt2_figures.shapes import (dashed, grid, label, legend, name_rows,
+                                 smooth, write)
 from gpt2_figures.style import COLORS, LINE, Picture, canvas, picture, tint
-from gpt2_figures.training import _smooth
 
 # A method of decoding keeps its colour and its mark.
 METHODS = {"ours": ("query", "o"), "ours, compiled": ("right", "D"),
@@ -20,33 +21,25 @@ def loss(tokens: Sequence[float], minutes: Sequence[float],
     frequencies; held_out: tokens, minutes and loss of the evaluation.
     """
     fig, axes = canvas(height=3.1, columns=2, sharey=True)
-    million, smooth = [t / 1e6 for t in tokens], _smooth(losses)
+    million, means = [t / 1e6 for t in tokens], smooth(losses)
     for ax, xs, at, words in ((axes[0], million, held_out[0] / 1e6,
                                "million tokens read"),
                               (axes[1], minutes, held_out[1],
                                "minutes in updates")):
         for y in (uniform, frequent):
-            ax.axhline(y, color=COLORS["muted"], linewidth=LINE,
-                       linestyle=(0, (3, 2)))
+            dashed(ax, y=y)
         ax.plot(xs, losses, color=tint("right", 0.6), linewidth=0.8)
-        ax.plot(xs, smooth, color=COLORS["right"])
+        ax.plot(xs, means, color=COLORS["right"])
         ax.plot(at, held_out[2], "D", color=COLORS["key"], markersize=7,
                 zorder=5)
         ax.set(xlabel=words, xlim=(0, 1.04 * at))
-        _grid(ax)
-    height = uniform - min(*smooth, held_out[2], frequent)
+        grid(ax)
+    height = uniform - min(*means, held_out[2], frequent)
     axes[0].set(ylabel="nats per token",
                 ylim=(uniform - 1.3 * height, uniform + 0.18 * height))
-    for y, words, color in (
-            (uniform + 0.07 * height, "knowing nothing", "muted"),
-            (frequent + 0.3 * height, "knowing frequencies", "muted"),
-            (held_out[2] - 0.13 * height, "held out", "key")):
-        _label(axes[1], held_out[1], y, words, color, ha="right")
-    axes[1].annotate("", (0.8 * held_out[1], frequent),
-                     (0.8 * held_out[1], frequent + 0.26 * height),
-                     arrowprops=dict(arrowstyle="-", color=COLORS["muted"]))
-    _label(axes[0], 0.12 * million[-1], uniform - 0.35 * height, "training",
-           "right", ha="left")
+    label(axes[0], 0.12 * million[-1], uniform - 0.35 * height, "training",
+          "right")
+    _name_levels(axes[1], uniform, frequent, held_out, height)
     return picture(fig, "Two curves of the training loss, against tokens read"
                         " and against minutes: both fall from the line of a"
                         " model that knows nothing towards that of one that"
@@ -54,23 +47,34 @@ def loss(tokens: Sequence[float], minutes: Sequence[float],
                         " marks the loss on held-out text at the end.")
 
 
+def _name_levels(ax, uniform, frequent, held_out, height):
+    """The names of the two lines and of the diamond."""
+    for y, words, color in (
+            (uniform + 0.07 * height, "knowing nothing", "muted"),
+            (frequent + 0.3 * height, "knowing frequencies", "muted"),
+            (held_out[2] - 0.13 * height, "held out", "key")):
+        label(ax, held_out[1], y, words, color, ha="right")
+    ax.annotate("", (0.8 * held_out[1], frequent),
+                (0.8 * held_out[1], frequent + 0.26 * height),
+                arrowprops=dict(arrowstyle="-", color=COLORS["muted"]))
+
+
 def utilization(shares: Mapping[str, float | None], peak: str) -> Picture:
     """MFU of each size; None: it was not measured. peak: the divisor."""
     fig, ax = canvas(height=2.7)
     for i, share in enumerate(shares.values()):
         if share is None:
-            ax.text(i, 3, "not\nmeasured", ha="center", va="bottom",
-                    color=COLORS["muted"], fontsize=10.5)
+            write(ax, i, 3, "not\nmeasured", "muted", va="bottom")
             continue
         ax.bar(i, 100 * share, 0.55, color=COLORS["feed_forward"])
-        ax.text(i, 100 * share + 2, f"{share:.0%}", ha="center", va="bottom",
-                fontweight="semibold")
+        write(ax, i, 100 * share + 2, f"{share:.0%}", size=None, va="bottom",
+              fontweight="semibold")
     ax.axhline(100, color=COLORS["ink"], linewidth=LINE)
-    ax.text(-0.45, 102, peak, va="bottom", fontsize=10.5)
+    write(ax, -0.45, 102, peak, ha="left", va="bottom")
     ax.set(ylim=(0, 118), ylabel="MFU, %", xlim=(-0.5, len(shares) - 0.5))
     ax.set_xticks(range(len(shares)), [SHORT[name] for name in shares])
     ax.tick_params(axis="x", length=0)
-    _grid(ax)
+    grid(ax)
     known = [f"{SHORT[n]} {s:.0%}" for n, s in shares.items() if s]
     return picture(fig, "Bars of model FLOPs utilization by size, below the"
                         f" line of {peak}: {', '.join(known)}.")
@@ -83,32 +87,35 @@ def decoding(rows: Sequence[Mapping], batches: Sequence[int]) -> Picture:
     """
     fig, axes = canvas(height=1.75 * len(batches) + 0.9, rows=len(batches),
                        sharex=True)
-    sizes = list(SHORT)
+    sizes = list(SHORT)[::-1]
     for ax, batch in zip(axes, batches):
         for row in rows:
-            if row["batch"] != batch or "tokens_per_second" not in row:
-                continue
-            y = len(sizes) - 1 - sizes.index(row["size"])
-            color, mark = METHODS[row["method"]]
-            ax.plot([row["bound"]] * 2, [y - 0.36, y + 0.36],
-                    color=COLORS["ink"], linewidth=LINE + 0.6)
-            ax.plot(row["tokens_per_second"], y, mark, color=COLORS[color],
-                    markersize=7, alpha=0.85, zorder=4)
+            if row["batch"] == batch and "tokens_per_second" in row:
+                _speed(ax, sizes.index(row["size"]), row)
         for y in range(len(sizes)):
             ax.axhspan(y - 0.4, y + 0.4, color=tint("line", 0.7), zorder=0)
         ax.set(xscale="log", ylim=(-0.6, len(sizes) - 0.4))
-        ax.set_yticks(range(len(sizes)), [SHORT[s] for s in sizes[::-1]])
-        ax.tick_params(axis="y", length=0)
+        name_rows(ax, [SHORT[size] for size in sizes], down=False, spine=True)
         ax.set_title(f"{batch} text{'s' * (batch > 1)} at once",
                      fontsize=11.5)
     axes[-1].set_xlabel("tokens per second; the bar is the memory's bound")
     used = {row["method"] for row in rows}
-    marks = [axes[0].plot([], [], mark, color=COLORS[color], label=name)[0]
-             for name, (color, mark) in METHODS.items() if name in used]
-    fig.legend(handles=marks, loc="outside upper center", ncols=2,
-               handletextpad=0.2, columnspacing=1.2)
+    legend(fig, handles=[
+        axes[0].plot([], [], mark, color=COLORS[color], label=name)[0]
+        for name, (color, mark) in METHODS.items() if name in used],
+        loc="outside upper center", ncols=2, handletextpad=0.2,
+        columnspacing=1.2, fontsize=None, frameon=True)
     return picture(fig, "Decoding speed of four sizes on a logarithmic scale,"
                         " one panel for each number of texts at once. Each"
                         " size has marks for our package and transformers,"
                         " and a bar for the most that the memory's bandwidth"
                         " allows.")
+
+
+def _speed(ax, y, row):
+    """The mark of a method, and the bar that it cannot pass."""
+    color, mark = METHODS[row["method"]]
+    ax.plot([row["bound"]] * 2, [y - 0.36, y + 0.36], color=COLORS["ink"],
+            linewidth=LINE + 0.6)
+    ax.plot(row["tokens_per_second"], y, mark, color=COLORS[color],
+            markersize=7, alpha=0.85, zorder=4)

@@ -3,71 +3,58 @@ import html
 import json
 import math
 
-from gpt2_figures.style import (COLORS, LINE, WIDTH, Picture, blank, box,
-                                canvas, picture, tint)
+from gpt2_figures.shapes import (bars, board, box, dashed, ghost, name_rows,
+                                 tag, write)
+from gpt2_figures.style import (COLORS, LINE, Page, Picture, canvas, picture,
+                                tint, visible)
 
 
-def _title(ax, text: str, **kwargs) -> None:
-    ax.set_title(text, loc="left", fontsize=12, fontweight="semibold",
-                 **kwargs)
-
-
-def _smooth(values: list[float], window: int = 9) -> list[float]:
+def _medians(values: list[float], window: int = 9) -> list[float]:
     """The median of each value and its neighbours."""
     half = window // 2
-    return [sorted(values[max(0, i - half):i + half + 1])[
-        len(values[max(0, i - half):i + half + 1]) // 2]
-        for i in range(len(values))]
+    parts = (sorted(values[max(0, i - half):i + half + 1])
+             for i in range(len(values)))
+    return [part[len(part) // 2] for part in parts]
 
 
 def loop_time(curves: dict[str, list[float]]) -> Picture:
     """Milliseconds of each new token, {"without": [...], "with": [...]}."""
     fig, ax = canvas(height=2.7)
-    for name, values in curves.items():
-        color = COLORS["wrong" if name == "without" else "right"]
-        values = _smooth(values)
-        ax.plot(range(1, len(values) + 1), values, color=color)
-        ax.annotate(f"{name} a cache", (len(values), values[-1]),
-                    xytext=(-4, 7), textcoords="offset points", ha="right",
-                    fontsize=11, color=color)
-    n = len(values)
-    ax.set(xlabel="new token", xlim=(0, n), xticks=range(0, n + 1, 40))
-    ax.set_ylim(0, 1.25 * max(max(_smooth(v)) for v in curves.values()))
+    smooth = {name: _medians(values) for name, values in curves.items()}
+    for name, values in smooth.items():
+        color, n = "wrong" if name == "without" else "right", len(values)
+        ax.plot(range(1, n + 1), values, color=COLORS[color])
+        tag(ax, (n, values[-1]), (-4, 7), f"{name} a cache", color, 11,
+            ha="right")
+    ax.set(xlabel="new token", xlim=(0, n), xticks=range(0, n + 1, 40),
+           ylim=(0, 1.25 * max(map(max, smooth.values()))))
     ax.grid(axis="y")
-    _title(ax, "Milliseconds for each new token")
+    ax.set_title("Milliseconds for each new token", fontsize=12)
     return picture(fig, "Time for each new token against its number. Without"
                         " a cache the time rises with every token; with it"
                         " the line is low and flat.")
 
 
-def _bars(ax, words, shares, colors, labels=None, size=9.5):
-    """Horizontal bars, the first on top, with their share in percent."""
-    places = range(len(words))
-    ax.barh(places, shares, color=colors, height=0.72)
-    for y, share in enumerate(shares):
-        text = f"{share:.0%}" if share >= 0.005 else "<1%"
-        ax.text(share + 0.012 * ax.get_xlim()[1], y, text, va="center",
-                fontsize=size, color=COLORS["ink"])
-    ax.set_yticks(list(places), words if labels is None else labels)
-    ax.tick_params(axis="y", length=0, labelsize=10.5)
-    ax.set_ylim(len(words) - 0.4, -0.6)
-    ax.set_xticks([])
-    for side in ("left", "bottom"):
-        ax.spines[side].set_visible(False)
+def _shares(ax, names, shares, color, top, *, size=9.5, label_size=10.5):
+    """Bars from 0 to top, the first above, with their share in percent."""
+    bars(ax, shares, color, lambda p: f"{p:.0%}" if p >= 0.005 else "<1%",
+         0.012 * top, height=0.72, size=size, ink="ink")
+    name_rows(ax, names)
+    ax.tick_params(axis="y", labelsize=label_size)
+    ax.set(xlim=(0, top), ylim=(len(names) - 0.4, -0.6), xticks=[])
+    ax.spines["bottom"].set_visible(False)
 
 
 def temperatures(words: list[str], shares: dict[float, list[float]]):
     """Bars of the same tokens at several temperatures."""
     fig, axes = canvas(height=0.235 * len(words) + 0.65,
                        columns=len(shares), sharey=True)
-    top = max(map(max, shares.values()))
+    top = 1.3 * max(map(max, shares.values()))
     for ax, (tau, values) in zip(axes, shares.items()):
-        ax.set_xlim(0, 1.3 * top)
-        _bars(ax, [word.strip() for word in words], values,
-              COLORS["head"] if tau == 1 else tint("head", 0.35))
-        _title(ax, f"τ = {tau:g}")
-        if ax is not axes[0]:
-            ax.tick_params(axis="y", labelleft=False)
+        _shares(ax, [word.strip() for word in words], values,
+                "head" if tau == 1 else tint("head", 0.35), top)
+        ax.set_title(f"τ = {tau:g}", fontsize=12)
+        ax.tick_params(axis="y", labelleft=ax is axes[0])
     return picture(fig, "Bars of the probabilities of twelve verbs at three"
                         " temperatures. At 0.5 the first verb takes most of"
                         " the whole; at 2 the bars are short and almost"
@@ -81,37 +68,32 @@ def kept(panels) -> Picture:
     """
     fig, axes = canvas(height=5.6, rows=2, columns=2)
     for row, (name, words, shares, counts) in zip(axes, panels):
-        words = [word.strip() or word for word in words]
-        words = ["end of text" if "<|" in word else word for word in words]
+        words = ["end of text" if "<|" in word else word.strip() or word
+                 for word in words]
+        row[0].set_title(name, fontsize=12)
         for ax, count, rule in zip(row, counts, ("top-k, k = 5",
                                                  "top-p, p = 0.9")):
-            ax.set_xlim(0, 1.3 * max(shares))
-            colors = [COLORS["right"] if i < count else tint("wrong", 0.45)
-                      for i in range(len(words))]
-            _bars(ax, words, shares, colors, size=9)
-            ax.tick_params(axis="y", labelsize=9.5)
-            _title(ax, f"{name}" if ax is row[0] else "")
-            cut = min(count, len(words)) - 0.5
-            if count < len(words):
-                ax.axhline(cut, color=COLORS["ink"], linewidth=LINE,
-                           linestyle=(0, (3, 2)))
-            for i, label in enumerate(ax.get_yticklabels()):
-                label.set_color(COLORS["ink" if i < count else "wrong"])
-            ax.text(0.98, 0.4, f"{rule}\nkeeps {count}", fontsize=11,
-                    transform=ax.transAxes, ha="right", va="center",
-                    color=COLORS["right"], fontweight="semibold",
-                    linespacing=1.3)
+            _cut(ax, words, shares, count)
+            write(ax, 0.98, 0.4, f"{rule}\nkeeps {count}", "right", 11,
+                  transform=ax.transAxes, ha="right", fontweight="semibold",
+                  linespacing=1.3)
     return picture(fig, "Two distributions, each cut by top-k and by top-p."
-                        " Of many likely verbs top-k keeps five and cuts"
-                        " good ones; top-p keeps more. Where one word has"
-                        " nearly everything, top-k still keeps five, top-p"
-                        " only that one.")
+                        " Of many likely verbs top-k keeps five and cuts good"
+                        " ones; top-p keeps more. Where one word has nearly"
+                        " everything, top-k still keeps five, top-p only that"
+                        " one.")
 
 
-def _visible(token: str) -> str:
-    """A token with its spaces and line ends to be seen, cut if long."""
-    token = token.replace(" ", "·").replace("\n", "⏎")
-    return token if len(token) < 13 else token[:11] + "…"
+def _cut(ax, words, shares, count):
+    """The first `count` words are kept, the others cut off."""
+    kept = [i < count for i in range(len(words))]
+    _shares(ax, words, shares, ["right" if k else tint("wrong", 0.45)
+                                for k in kept],
+            1.3 * max(shares), size=9, label_size=9.5)
+    if count < len(words):
+        dashed(ax, y=count - 0.5, color="ink")
+    for label, k in zip(ax.get_yticklabels(), kept):
+        label.set_color(COLORS["ink" if k else "wrong"])
 
 
 def places(panels) -> Picture:
@@ -119,18 +101,16 @@ def places(panels) -> Picture:
 
     panels: (text before, tokens, their shares), two in a row.
     """
-    fig, axes = canvas(height=1.7 * ((len(panels) + 1) // 2),
-                       rows=(len(panels) + 1) // 2, columns=2)
+    rows = (len(panels) + 1) // 2
+    fig, axes = canvas(height=1.7 * rows, rows=rows, columns=2)
     for ax, (text, tokens, shares) in zip(axes.flat, panels):
-        ax.set_xlim(0, 1.25)
-        _bars(ax, tokens, shares, COLORS["head"], size=9,
-              labels=[_visible(token) for token in tokens])
-        ax.tick_params(axis="y", labelsize=9.5)
-        _title(ax, f"{text.splitlines()[-1].strip()} …")
+        _shares(ax, [visible(token) for token in tokens], shares, "head",
+                1.25, size=9, label_size=9.5)
+        ax.set_title(f"{text.splitlines()[-1].strip()} …", fontsize=12)
     return picture(fig, "The likeliest next tokens at six places of a"
                         " program, as bars on one scale. At some places one"
-                        " token has nearly everything, at others no token"
-                        " has more than a small part.")
+                        " token has nearly everything, at others no token has"
+                        " more than a small part.")
 
 
 def parser(shares: dict[str, float], nats: dict[str, float]) -> Picture:
@@ -139,29 +119,28 @@ def parser(shares: dict[str, float], nats: dict[str, float]) -> Picture:
     shares, nats: one for each way of choosing, by name.
     """
     order = sorted(shares, key=nats.get)
-    fig, (left, right) = canvas(height=2.9, columns=2, sharey=True)
+    fig, axes = canvas(height=2.9, columns=2, sharey=True)
     for ax, values, color, title, form in (
-            (left, shares, "right", "line without a fault", "{:.0%}"),
-            (right, nats, "head", "surprise, nats per token", "{:.1f}")):
+            (axes[0], shares, "right", "line without a fault", "{:.0%}"),
+            (axes[1], nats, "head", "surprise, nats per token", "{:.1f}")):
         most = max(values.values())
-        ax.barh(range(len(order)), [values[name] for name in order],
-                color=COLORS[color], height=0.66)
-        for y, name in enumerate(order):
-            ax.text(values[name] + 0.02 * most, y, form.format(values[name]),
-                    va="center", fontsize=10.5)
+        bars(ax, [values[name] for name in order], color, form, 0.02 * most,
+             height=0.66)
         ax.set(xlim=(0, 1.22 * most), xticks=[])
-        ax.tick_params(axis="y", length=0)
-        for side in ("left", "bottom"):
-            ax.spines[side].set_visible(False)
-        _title(ax, title)
-    left.set_yticks(range(len(order)), order)
-    left.invert_yaxis()
+        name_rows(ax, order, down=ax is axes[0])
+        ax.spines["bottom"].set_visible(False)
+        ax.set_title(title, fontsize=12)
     return picture(fig, "For six ways of choosing, from the surest to the"
                         " boldest: the share of drawn texts that Python's"
                         " parser accepts as the beginning of a program, and"
-                        " their surprise. From temperature 0.6 over 1 to"
-                        " 1.5 the surprise rises and the share falls;"
-                        " greedy finishes no line.")
+                        " their surprise. From temperature 0.6 over 1 to 1.5"
+                        " the surprise rises and the share falls; greedy"
+                        " finishes no line.")
+
+
+KINDS = {"padding": "muted", "prompt": "embedding", "new token": "head",
+         "end token": "wrong"}
+PITCH, TALL = 4.0, 5.2          # of a column and of a row of the batch
 
 
 def ragged(rows, prompt: int, mask, stop: int, pad: int, decode) -> Picture:
@@ -169,54 +148,26 @@ def ragged(rows, prompt: int, mask, stop: int, pad: int, decode) -> Picture:
 
     rows: lists of ids; prompt: columns of the prompt; mask: its padding.
     """
-    n, pitch, tall = len(rows[0]), 4.0, 5.2
-    fig, ax = canvas(height=WIDTH * (len(rows) * tall + 10.4) /
-                     (n * pitch + 0.6))
-    blank(ax, n * pitch + 0.6, len(rows) * tall + 10.4)
-    top = len(rows) * tall + 4.6
-    kinds = {"padding": ("muted", "padding"), "prompt": ("embedding", "prompt"),
-             "new": ("head", "new token"), "end": ("wrong", "end token")}
-
-    def cell(x, y, kind, id=None):
-        color, _ = kinds[kind]
-        patch = box(ax, x, y, pitch - 0.5, 3.0, "", color, radius=0.5,
-                    filled=kind == "end")
-        if kind == "padding":
-            patch.set(facecolor="white", linestyle=(0, (2, 2)),
-                      edgecolor=COLORS["line"])
-        if id is not None:
-            ax.text(x + pitch / 2 - 0.25, y + 1.45, id, ha="center",
-                    va="center", fontsize=9, zorder=5, color="white" if kind
-                    == "end" else COLORS["muted" if kind == "padding"
-                                         else "ink"])
-
+    n, top = len(rows[0]), len(rows) * TALL + 4.6
+    fig, ax = board(top + 5.8, n * PITCH + 0.6)
+    x = 0.15 + prompt * PITCH
     for r, row in enumerate(rows):
-        y, ended = top - (r + 1) * tall + 0.4, False
-        words = {True: "", False: ""}            # of the prompt, and new
-        for c, id in enumerate(row):
-            if c < prompt:
-                kind = "prompt" if mask[r][c] else "padding"
-            else:
-                kind = "padding" if ended else "end" if id == stop else "new"
-                ended = ended or id == stop
-            cell(0.4 + c * pitch, y, kind, id)
+        y, words = top - (r + 1) * TALL + 0.4, ["", ""]   # prompt, new
+        for c, (id, kind) in enumerate(zip(row, _kinds(row, prompt, mask[r],
+                                                       stop))):
+            _cell(ax, 0.4 + c * PITCH, y, kind, id)
             if kind != "padding":
-                words[c < prompt] += decode(id)
-        for text, shift, side in ((words[True], -0.8, "right"),
-                                  (words[False], 0.8, "left")):
-            ax.text(0.15 + prompt * pitch + shift, y + 3.85, text.strip(),
-                    fontsize=10.5, va="center", ha=side, style="italic",
-                    color=COLORS["muted"])
-    x = 0.4 + prompt * pitch - 0.25
+                words[c >= prompt] += decode(id)
+        for text, shift, side in zip(words, (-0.8, 0.8), ("right", "left")):
+            write(ax, x + shift, y + 3.85, text.strip(), "muted", ha=side,
+                  style="italic")
     ax.plot([x, x], [4.2, top + 0.5], color=COLORS["ink"], linewidth=LINE)
-    ax.text(x - 0.8, top + 2.8, "read at once", ha="right", va="center",
-            fontsize=10.5)
-    ax.text(x + 0.8, top + 2.8, "one column a step →", ha="left",
-            va="center", fontsize=10.5)
-    for i, (kind, (_, name)) in enumerate(kinds.items()):
-        at = 0.4 + i * n * pitch / 4
-        cell(at, 0.3, kind)
-        ax.text(at + pitch, 1.75, name, va="center", fontsize=10.5)
+    write(ax, x - 0.8, top + 2.8, "read at once", ha="right")
+    write(ax, x + 0.8, top + 2.8, "one column a step →", ha="left")
+    for i, kind in enumerate(KINDS):
+        at = 0.4 + i * n * PITCH / 4
+        _cell(ax, at, 0.3, kind)
+        write(ax, at + PITCH, 1.75, kind, ha="left")
     return picture(fig, "Three rows of token ids. Short prompts have padding"
                         " on their left, so that all prompts end in the same"
                         " column. New tokens follow to the right; each row"
@@ -224,28 +175,47 @@ def ragged(rows, prompt: int, mask, stop: int, pad: int, decode) -> Picture:
                         " padded after it.")
 
 
+def _kinds(row, prompt, mask, stop):
+    """What each place of a row holds: a name of KINDS."""
+    ended = False
+    for c, id in enumerate(row):
+        if c < prompt:
+            yield "prompt" if mask[c] else "padding"
+        else:
+            yield ("padding" if ended else "end token" if id == stop
+                   else "new token")
+            ended = ended or id == stop
+
+
+def _cell(ax, x, y, kind, id=""):
+    """One place, with its id."""
+    if kind == "padding":
+        ghost(ax, x, y, PITCH - 0.5, 3.0, radius=0.5, edge="line")
+    else:
+        box(ax, x, y, PITCH - 0.5, 3.0, "", KINDS[kind], radius=0.5,
+            filled=kind == "end token")
+    write(ax, x + PITCH / 2 - 0.25, y + 1.45, id, {
+        "padding": "muted", "end token": "white"}.get(kind, "ink"), 9,
+        zorder=5)
+
+
 def frequencies(words, truth, drawn: dict[float, list[float]]) -> Picture:
     """Share of each verb in samples against the language's own."""
     fig, axes = canvas(height=3.7, rows=len(drawn), sharex=True)
+    n = len(words)
     for ax, (tau, shares) in zip(axes, drawn.items()):
-        off = sum(abs(a - b) for a, b in zip(truth, shares)) / 2
         color = "right" if tau == 1 else "wrong"
-        ax.bar(range(len(words)), shares, color=tint(color, 0.25), width=0.7)
-        ax.step([i - 0.5 for i in range(len(words) + 1)],
-                [*truth, truth[-1]], where="post", color=COLORS["ink"],
-                linewidth=LINE)
-        ax.set(xlim=(-0.6, len(words) - 0.4), ylim=(0, None))
-        ax.set_yticks([])
+        ax.bar(range(n), shares, color=tint(color, 0.25), width=0.7)
+        ax.step([i - 0.5 for i in range(n + 1)], [*truth, truth[-1]],
+                where="post", color=COLORS["ink"], linewidth=LINE)
+        ax.set(xlim=(-0.6, n - 0.4), ylim=(0, None), yticks=[])
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="x", length=0)
-        ax.text(0.985, 0.86, f"temperature {tau:g}", ha="right", va="top",
-                fontsize=11, fontweight="semibold", transform=ax.transAxes,
-                color=COLORS[color])
-        if ax is axes[0]:
-            ax.text(0.985, 0.56, "bars: samples    line: the language",
-                    ha="right", va="top", fontsize=10.5,
-                    color=COLORS["muted"], transform=ax.transAxes)
-    axes[-1].set_xticks(range(len(words)), words, rotation=55, ha="right",
+        write(ax, 0.985, 0.86, f"temperature {tau:g}", color, 11, ha="right",
+              va="top", fontweight="semibold", transform=ax.transAxes)
+    write(axes[0], 0.985, 0.56, "bars: samples    line: the language",
+          "muted", ha="right", va="top", transform=axes[0].transAxes)
+    axes[-1].set_xticks(range(n), words, rotation=55, ha="right",
                         rotation_mode="anchor")
     return picture(fig, "Share of each of 18 verbs in samples, as bars, and"
                         " in the language, as a line. At temperature 1 bars"
@@ -363,7 +333,7 @@ _PAGE = """<style>{style}</style>
 <script>{script}</script>"""
 
 
-class sampler:
+class sampler(Page):
     """Sliders for temperature, top-k and top-p over one distribution.
 
     words: the vocabulary; logits: one for each of it, after the prompt. The
@@ -373,33 +343,33 @@ class sampler:
     def __init__(self, prompt: str, words: list[str], logits: list[float],
                  shown: int = 24):
         self.logits = [round(float(z), 4) for z in logits]
-        top = sorted(range(len(logits)), key=lambda i: -self.logits[i])
-        self.top = top[:shown]
-        most = max(self.logits)
+        order = sorted(range(len(logits)), key=lambda i: -self.logits[i])
+        self.top, most = order[:shown], max(self.logits)
         whole = sum(math.exp(z - most) for z in self.logits)
         shares = [math.exp(self.logits[i] - most) / whole for i in self.top]
         names = [words[i] for i in self.top]
-        rows = [*zip(names, shares), (f"{len(logits) - shown} others",
-                                      max(0.0, 1 - sum(shares)))]
-        bars = "".join(
-            f"<b>{html.escape(name.strip() or repr(name))}</b>"
-            f'<span class="track"><span class="bar" style="width:'
-            f'{100 * share / max(shares):.1f}%"></span></span>'
-            f"<i>{html.escape(_percent(share))}</i>" for name, share in rows)
+        rest = f"{len(logits) - shown} others", max(0.0, 1 - sum(shares))
         data = json.dumps({"logits": self.logits, "names": names,
                            "top": self.top}, ensure_ascii=False)
         note = (f"{len(logits)} of {len(logits)} tokens can be drawn. The"
                 f" likeliest, “{names[0].strip()}”, has"
                 f" {_percent(shares[0])}.")
-        self.alt = (f"the likeliest next tokens after “{prompt}” as bars,"
-                    " with sliders for temperature, top-k and top-p.")
-        self.html = _PAGE.format(
+        super().__init__(_PAGE.format(
             style=_STYLE, prompt=html.escape(prompt), note=html.escape(note),
-            bars=bars, off=shown + 1,
-            script=_SCRIPT.replace("DATA", data.replace("</", "<\\/")))
+            bars=_still([*zip(names, shares), rest]), off=shown + 1,
+            script=_SCRIPT.replace("DATA", data.replace("</", "<\\/"))),
+            f"the likeliest next tokens after “{prompt}” as bars,"
+            " with sliders for temperature, top-k and top-p.")
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"text/html": self.html, "text/plain": f"Page: {self.alt}"}
+
+def _still(rows: list[tuple[str, float]]) -> str:
+    """The bars as they stand without scripts."""
+    most = max(share for _, share in rows)
+    return "".join(
+        f"<b>{html.escape(name.strip() or repr(name))}</b>"
+        f'<span class="track"><span class="bar" style="width:'
+        f'{100 * share / most:.1f}%"></span></span>'
+        f"<i>{html.escape(_percent(share))}</i>" for name, share in rows)
 
 
 def _percent(share: float) -> str:

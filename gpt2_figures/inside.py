@@ -1,15 +1,21 @@
 """Pictures of chapter 21: inside a trained model."""
 from collections.abc import Mapping, Sequence
 
-from gpt2_figures.style import (COLORS, LINE, Picture, arrow, blank, box,
-                                canvas, heatmap, picture, tint)
+from gpt2_figures.shapes import (SLANTED, arrow, blank, board, box, grid,
+                                 heatmap, legend, lines, scale_bar, write)
+from gpt2_figures.style import (COLORS, LINE, Picture, canvas, picture, tint)
 
 
-def _count(ax, layers: int, heads: int) -> None:
-    """Number the rows and columns of a grid of heads from 0."""
-    for axis, n in ((ax.yaxis, layers), (ax.xaxis, heads)):
+def _heads(ax, table, title: str, color: str, low: float, high: float,
+           **kwargs):
+    """A grid of layers by heads, its rows and columns numbered from 0."""
+    image = heatmap(ax, table, color, vmin=low, vmax=high)
+    ax.set_title(title, fontsize=11, **kwargs)
+    for axis, n in ((ax.yaxis, len(table)), (ax.xaxis, len(table[0]))):
         places = range(0, n, 1 if n < 9 else 4)
         axis.set_ticks(places, [str(place) for place in places])
+    ax.tick_params(labelsize=9)
+    return image
 
 
 def _across(fig, axes, row: int):
@@ -55,25 +61,19 @@ def pattern_scores(scores: Mapping[str, Sequence]) -> Picture:
     cells = list(axes.flat)
     top = max(float(v) for table in scores.values() for row in table
               for v in row)
-    for i, (ax, (name, table)) in enumerate(zip(cells, scores.items())):
-        L, H = len(table), len(table[0])
-        image = heatmap(ax, table, "attention", vmin=0, vmax=top)
-        ax.set_title(name, fontsize=11, pad=4)
-        _count(ax, L, H)
-        ax.tick_params(labelsize=9, pad=1)
-        if i == 0:
-            ax.set_ylabel("layer", fontsize=10)
-        if i == 3:
-            ax.set_xlabel("head", fontsize=10)
-            ax.set_ylabel("layer", fontsize=10)
+    for ax, (name, table) in zip(cells, scores.items()):
+        image = _heads(ax, table, name, "attention", 0, top, pad=4)
+        ax.tick_params(pad=1)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("layer", fontsize=10)
+    axes[1, 0].set_xlabel("head", fontsize=10)
     for ax in cells[len(scores):]:
         ax.axis("off")
-    bar = fig.colorbar(image, cax=cells[-1].inset_axes([0.04, 0.1, 0.09, 0.8]))
-    bar.set_ticks([0, top], labels=["0%", f"{top:.0%}"])
-    bar.outline.set_visible(False)
-    cells[-1].text(0.5, 0.5, "of a head’s\nattention is\non the pattern",
-                   va="center", fontsize=10.5, color=COLORS["muted"],
-                   transform=cells[-1].transAxes)
+    free = cells[-1]
+    scale_bar(fig, image, {0: "0%", top: f"{top:.0%}"},
+              cax=free.inset_axes([0.04, 0.1, 0.09, 0.8]))
+    write(free, 0.5, 0.5, "of a head’s\nattention is\non the pattern",
+          "muted", ha="left", transform=free.transAxes)
     return picture(fig, "Five grids of layers by heads, one for each pattern"
                         f" ({', '.join(scores)}): the darker a square, the"
                         " more of the head's attention follows the pattern.")
@@ -83,22 +83,18 @@ def depth(norms: Sequence[float], lens: Sequence[float],
           raw: Sequence[float]) -> Picture:
     """Length of the stream, and loss of the lens with and without ln_f."""
     fig, axes = canvas(height=2.75, columns=2)
-    places = list(range(len(norms)))
-    axes[0].plot(places, norms, color=COLORS["residual"], marker="o",
-                 markersize=5)
+    places = range(len(norms))
+    looks = dict(marker="o", markersize=5, first=0)
+    lines(axes[0], {"norms": norms}, ["residual"], **looks)
     axes[0].set(title="Length of the stream", ylim=(0, None))
-    axes[1].plot(places, raw, color=COLORS["wrong"], marker="o",
-                 markersize=5, linestyle="--", label="without ln_f")
-    axes[1].plot(places, lens, color=COLORS["right"], marker="o",
-                 markersize=5, label="logit lens")
+    lines(axes[1], {"without ln_f": raw, "logit lens": lens},
+          ("wrong", "right"), ("--", "-"), **looks)
     axes[1].set(title="Loss if it ended here",
                 ylim=(0, 1.35 * max(*lens, *raw)))
-    axes[1].legend(loc="upper right", fontsize=10.5, frameon=False)
+    legend(axes[1], loc="upper right")
     for ax in axes:
-        ax.set_xticks(places)
-        ax.set_xlabel("blocks passed")
-        ax.grid(axis="y")
-        ax.set_axisbelow(True)
+        ax.set(xticks=places, xlabel="blocks passed")
+        grid(ax)
     return picture(fig, "Two charts by depth. Left: the mean length of the"
                         " stream's vectors after each block. Right: the loss"
                         " of the logit lens after each block, and the same"
@@ -113,26 +109,30 @@ def lens(words: Sequence[str], guesses: Sequence[Sequence[str]],
     """
     rows, columns = len(guesses), len(words)
     fig, ax = canvas(height=0.36 * rows + 0.95)
-    image = heatmap(ax, shares[::-1], "head", vmin=0, vmax=1)
-    ax.set_aspect("auto")
+    image = _by_depth(ax, shares, "head", 0)
     for y, row in enumerate(guesses[::-1]):
         for x, word in enumerate(row):
-            dark = shares[::-1][y][x] > 0.4
-            ax.text(x, y, word, ha="center", va="center", fontsize=9.5,
-                    parse_math=False,
-                    color="white" if dark else COLORS["ink"])
+            write(ax, x, y, word, "white" if shares[::-1][y][x] > 0.4
+                  else "ink", 9.5, parse_math=False)
     ax.set_xticks(range(columns), words, fontsize=9.5)
     for label in ax.get_xticklabels():
         label.set_parse_math(False)
-    ax.set_yticks(range(rows), [str(d) for d in range(rows)][::-1])
-    ax.set_ylabel("blocks passed")
     ax.set_xlabel("the token that is read")
-    bar = fig.colorbar(image, ax=ax, fraction=0.03, pad=0.02)
-    bar.set_ticks([0, 0.5, 1], labels=["0%", "50%", "100%"])
-    bar.outline.set_visible(False)
+    scale_bar(fig, image, {0: "0%", 0.5: "50%", 1: "100%"}, ax=ax,
+              fraction=0.03, pad=0.02)
     return picture(fig, f"A table of {rows} depths by {columns} tokens: the"
                         " token that the model would predict if it ended"
                         " there, shaded by its probability.")
+
+
+def _by_depth(ax, table, color: str, low: float):
+    """A heat map with a row for each depth, the deepest on top."""
+    image = heatmap(ax, table[::-1], color, vmin=low, vmax=1)
+    ax.set_aspect("auto")
+    ax.set_yticks(range(len(table)), [str(d) for d in
+                                      range(len(table))][::-1])
+    ax.set_ylabel("blocks passed")
+    return image
 
 
 def damage(zero, mean, parts: Mapping[str, Sequence[float]]) -> Picture:
@@ -143,30 +143,28 @@ def damage(zero, mean, parts: Mapping[str, Sequence[float]]) -> Picture:
     top = max(max(map(max, zero)), max(map(max, mean)), 1e-3)
     for ax, table, title in ((axes[0, 0], zero, "one head to zero"),
                              (axes[0, 1], mean, "to its mean")):
-        image = heatmap(ax, table, "diverging", vmin=-top, vmax=top)
-        ax.set_title(title, fontsize=11)
-        _count(ax, len(table), len(table[0]))
+        image = _heads(ax, table, title, "diverging", -top, top)
         ax.set_xlabel("head", fontsize=10)
-        ax.tick_params(labelsize=9)
     axes[0, 0].set_ylabel("layer", fontsize=10)
-    bar = fig.colorbar(image, ax=list(axes[0]), fraction=0.03, pad=0.02)
-    bar.set_label("change of loss, nats", fontsize=10)
-    bar.ax.tick_params(labelsize=9)
-    bar.outline.set_visible(False)
-    ax = _across(fig, axes, 1)
-    for shift, color, (name, values) in zip(
-            (-0.2, 0.2), ("attention", "feed_forward"), parts.items()):
-        ax.bar([i + shift for i in range(len(values))], values, 0.36,
-               color=COLORS[color], label=name)
-    ax.set_xticks(range(len(values)))
-    ax.set(xlabel="layer", ylabel="nats")
-    ax.set_title("a whole part to zero", fontsize=11)
-    ax.axhline(0, color=COLORS["muted"], linewidth=0.8)
-    ax.legend(fontsize=10.5, loc="upper right", frameon=False)
+    scale_bar(fig, image, name="change of loss, nats", ax=list(axes[0]),
+              fraction=0.03, pad=0.02)
+    _whole_parts(_across(fig, axes, 1), parts)
     return picture(fig, "Change of the loss when one head is ablated, as two"
                         " grids of layers by heads: set to zero, and set to"
                         " its mean. Below them bars for whole attention and"
                         " feed-forward parts, layer by layer.")
+
+
+def _whole_parts(ax, parts):
+    """Two bars a layer: attention and feed-forward."""
+    for shift, color, (name, values) in zip(
+            (-0.2, 0.2), ("attention", "feed_forward"), parts.items()):
+        ax.bar([i + shift for i in range(len(values))], values, 0.36,
+               color=COLORS[color], label=name)
+    ax.set(xlabel="layer", ylabel="nats", xticks=range(len(values)))
+    ax.set_title("a whole part to zero", fontsize=11)
+    ax.axhline(0, color=COLORS["muted"], linewidth=0.8)
+    legend(ax, loc="upper right")
 
 
 def clarity(scores: Sequence[float], losses: Sequence[float],
@@ -195,30 +193,28 @@ def clarity(scores: Sequence[float], losses: Sequence[float],
 
 def circuit() -> Picture:
     """The two steps of an induction head, on A B ... A."""
-    fig, ax = canvas(height=2.75)
-    blank(ax, 56, 27.5)
-    for x, word in ((4, "A"), (16, "B"), (28, "…"), (40, "A")):
-        if word != "…":
-            box(ax, x, 1.2, 8, 4.6, word, "tokenizer", radius=0.8, size=12)
-        else:
-            ax.text(x + 4, 3.5, word, ha="center", va="center", fontsize=14)
-    box(ax, 16, 11.2, 8, 4.6, "B, after A", "residual", radius=0.8, size=9.5)
-    box(ax, 40, 21.2, 8, 4.6, "→ B", "head", radius=0.8, size=12,
-        filled=True)
+    fig, ax = board(27.5)
+    for x, y, word, color, size in (
+            (4, 1.2, "A", "tokenizer", 12), (16, 1.2, "B", "tokenizer", 12),
+            (40, 1.2, "A", "tokenizer", 12),
+            (16, 11.2, "B, after A", "residual", 9.5),
+            (40, 21.2, "→ B", "head", 12)):
+        box(ax, x, y, 8, 4.6, word, color, radius=0.8, size=size,
+            filled=color == "head")
+    write(ax, 32, 3.5, "…", size=14)
     arrow(ax, (8, 6.2), (17.5, 11), "attention", bend=-0.15)
     arrow(ax, (20, 6.2), (20, 11), "residual")
     arrow(ax, (44, 6.2), (44, 21), "residual")
     arrow(ax, (24.3, 15), (39.7, 22.6), "attention", bend=-0.12)
-    ax.text(2, 12.2, "layer 0: a previous-\ntoken head tells B\nwho stood"
-            " before", fontsize=10.5, va="center", color=COLORS["attention"],
-            linespacing=1.2, ha="left").set_y(17.2)
-    ax.text(27, 11.8, "layer 1: the second A\nseeks “after A”,\nand takes B",
-            fontsize=10.5, va="center", color=COLORS["attention"],
-            linespacing=1.2)
+    for x, y, words in ((2, 17.2, "layer 0: a previous-\ntoken head tells B\n"
+                         "who stood before"),
+                        (27, 11.8, "layer 1: the second A\n"
+                         "seeks “after A”,\nand takes B")):
+        write(ax, x, y, words, "attention", ha="left", linespacing=1.2)
     return picture(fig, "Tokens A, B, some others, then A again. In layer 0 a"
-                        " head at B reads A and notes that B came after A."
-                        " In layer 1 the second A looks for the note, finds"
-                        " B, and predicts B.")
+                        " head at B reads A and notes that B came after A. In"
+                        " layer 1 the second A looks for the note, finds B,"
+                        " and predicts B.")
 
 
 def copying(panels: Mapping[str, Mapping[str, Sequence[float]]],
@@ -230,21 +226,19 @@ def copying(panels: Mapping[str, Mapping[str, Sequence[float]]],
     """
     fig, axes = canvas(height=2.2 * len(panels) + 0.45, rows=len(panels),
                        squeeze=False)
-    looks = (("right", "-"), ("wrong", "-"), ("muted", (0, (3, 2))))
     for ax, period, (title, curves) in zip(axes[:, 0], periods,
                                            panels.items()):
         ax.axvspan(period, 2 * period - 1, color=tint("attention", 0.88),
                    linewidth=0)
-        for (color, line), (name, losses) in zip(looks, curves.items()):
-            ax.plot(range(1, len(losses) + 1), losses, color=COLORS[color],
-                    linestyle=line, label=name)
+        lines(ax, curves, ("right", "wrong", "muted"),
+              ("-", "-", (0, (3, 2))))
         ax.set(title=title, ylabel="loss, nats", ylim=(0, None),
                xlim=(1, 2 * period - 1))
-        ax.grid(axis="y")
-        ax.set_axisbelow(True)
-    axes[-1, 0].set_xlabel("position; shaded: the repetition")
-    fig.legend(*ax.get_legend_handles_labels(), ncols=3, fontsize=10.5,
-               loc="outside lower center", handlelength=1.4, frameon=False)
+        grid(ax)
+    ax.set_xlabel("position; shaded: the repetition")
+    handles, names = ax.get_legend_handles_labels()
+    legend(fig, handles=handles, labels=names, ncols=3, handlelength=1.4,
+           loc="outside lower center")
     return picture(fig, "Loss by position on random tokens and their"
                         f" repetition, for {' and '.join(panels)}: as they"
                         " are, without their highest induction heads, and"
@@ -259,19 +253,13 @@ def effects(words: Sequence[str], other: Sequence[str], grid) -> Picture:
     rows, T = len(grid), len(words)
     names = [a if a == b else f"{a} → {b}" for a, b in zip(words, other)]
     fig, ax = canvas(height=0.3 * rows + 1.35)
-    image = heatmap(ax, [list(row) for row in grid][::-1], "diverging",
-                    vmin=-1, vmax=1)
-    ax.set_aspect("auto")
-    ax.set_xticks(range(T), names, rotation=45, ha="right", fontsize=9.5,
-                  rotation_mode="anchor")
+    image = _by_depth(ax, [list(row) for row in grid], "diverging", -1)
+    ax.set_xticks(range(T), names, fontsize=9.5, **SLANTED)
     for label, a, b in zip(ax.get_xticklabels(), words, other):
         label.set_parse_math(False)
         label.set_color(COLORS["ink" if a == b else "wrong"])
-    ax.set_yticks(range(rows), [str(d) for d in range(rows)][::-1])
-    ax.set_ylabel("blocks passed")
-    bar = fig.colorbar(image, ax=ax, fraction=0.04, pad=0.02)
-    bar.set_ticks([-1, 0, 1], labels=["−100%", "0", "100%"])
-    bar.outline.set_visible(False)
+    scale_bar(fig, image, {-1: "−100%", 0: "0", 1: "100%"}, ax=ax,
+              fraction=0.04, pad=0.02)
     return picture(fig, f"A grid of {rows} depths by {T} tokens: how far the"
                         " answer moves to that of the other run when the"
                         " stream is exchanged there only. At depth 0 all of"
@@ -284,37 +272,38 @@ def positions(similar: Mapping[str, Sequence[float]],
     """Similarity by distance, and the first two components of each table."""
     fig, axes = canvas(height=4.9, rows=2, columns=2)
     fig.get_layout_engine().set(hspace=0.06)
-    top = _across(fig, axes, 0)
-    looks = (("position", "-"), ("muted", "--"), ("query", "-"))
-    for (color, line), (name, values) in zip(looks, similar.items()):
-        top.plot(range(len(values)), values, color=COLORS[color],
-                 linestyle=line, linewidth=LINE, label=name)
-    low = min(min(values) for values in similar.values())
-    top.set(title="How alike two positions are", ylim=(low - 0.1, 1.05),
-            xlabel="distance, in tokens", ylabel="mean cosine")
-    top.set_xscale("symlog", linthresh=1)
-    top.set_xlim(0, len(values))
-    top.set_xticks([0, 1, 4, 16, 64, 256], ["0", "1", "4", "16", "64", "256"])
-    top.minorticks_off()
-    top.legend(fontsize=10.5, frameon=False, loc="upper right")
+    _similarity(_across(fig, axes, 0), similar)
     for ax, (name, path) in zip(axes[1], points.items()):
         xs, ys = zip(*path)
         ax.plot(xs, ys, color=COLORS["line"], linewidth=0.6, zorder=1)
         image = ax.scatter(xs, ys, c=range(len(xs)), s=7, cmap="viridis",
                            zorder=2)
         ax.set_title(name, fontsize=11)
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[])
         ax.set_xlabel("first component", fontsize=10)
     axes[1, 0].set_ylabel("second component", fontsize=10)
-    bar = fig.colorbar(image, ax=list(axes[1]), fraction=0.03, pad=0.02)
-    bar.set_label("position", fontsize=10)
-    bar.ax.tick_params(labelsize=9)
-    bar.outline.set_visible(False)
+    scale_bar(fig, image, name="position", ax=list(axes[1]), fraction=0.03,
+              pad=0.02)
     return picture(fig, "Top: mean cosine of two position vectors by their"
                         f" distance, for {' and '.join(similar)}. Below: the"
                         " first two principal components of each table, the"
                         " positions joined in their order and coloured.")
+
+
+def _similarity(ax, similar):
+    """Mean cosine by distance, the distance on a logarithmic axis."""
+    lines(ax, similar, ("position", "muted", "query"), ("-", "--", "-"),
+          first=0, linewidth=LINE)
+    low = min(map(min, similar.values()))
+    n = len(next(iter(similar.values())))
+    ax.set(title="How alike two positions are", ylim=(low - 0.1, 1.05),
+           xlabel="distance, in tokens", ylabel="mean cosine")
+    ax.set_xscale("symlog", linthresh=1)
+    ticks = [0, 1, 4, 16, 64, 256]
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.set_xlim(0, n)
+    ax.minorticks_off()
+    legend(ax, loc="upper right")
 
 
 def neurons(rows: Sequence[tuple[str, Sequence[str], Sequence[str]]]
@@ -327,15 +316,16 @@ def neurons(rows: Sequence[tuple[str, Sequence[str], Sequence[str]]]
     blank(ax, 56, 3.4 * len(rows) + 6.5).set_aspect("auto")
     top = 3.4 * len(rows) + 3.2
     for x, text in ((0.5, "neuron"), (11, "fires on"), (34, "raises")):
-        ax.text(x, top, text, fontsize=10.5, fontweight="semibold")
+        write(ax, x, top, text, ha="left", va="baseline",
+              fontweight="semibold")
     for i, (name, keys, values) in enumerate(rows):
         y = top - 3.4 * (i + 1)
         ax.axhline(y + 2.6, color=COLORS["line"], linewidth=0.6)
-        ax.text(0.5, y, name, fontsize=10, color=COLORS["muted"])
-        for x, words, color in ((11, keys, "feed_forward"),
-                                (34, values, "head")):
-            ax.text(x, y, "  ".join(words), fontsize=10,
-                    color=COLORS[color], parse_math=False)
+        for x, text, color in ((0.5, name, "muted"),
+                               (11, "  ".join(keys), "feed_forward"),
+                               (34, "  ".join(values), "head")):
+            write(ax, x, y, text, color, 10, ha="left", va="baseline",
+                  parse_math=False)
     return picture(fig, f"A table of {len(rows)} feed-forward neurons: the"
                         " tokens on which each fires most strongly, and the"
                         " tokens whose logits it raises most.")

@@ -1,51 +1,38 @@
 """The pictures of chapter 12: what a cache stores, saves and costs."""
-from matplotlib.patches import Rectangle
+from gpt2_figures.shapes import (bars, blank, matrix, name_rows, rect, swatch,
+                                 tag, write)
+from gpt2_figures.style import (COLORS, LINE, Picture, canvas, picture, tint,
+                                visible)
 
-from gpt2_figures.style import (COLORS, LINE, Picture, blank, canvas,
-                                diverging, picture, tint, visible)
-
-
-def _title(ax, text):
-    ax.set_title(text, loc="left", fontsize=12, fontweight="semibold")
+KEPT, FREE = tint("key", 0.6), tint("line", 0.6)
 
 
-def _cell(ax, x, y, color, size=0.86, width=1.0, mark=""):
-    gap = (1 - size) / 2
-    ax.add_patch(Rectangle((x + gap, y + gap), width - 2 * gap, size,
-                           facecolor=color, linewidth=0))
-    if mark:
-        ax.text(x + width / 2, y + 0.5, mark, ha="center", va="center",
-                fontsize=9.5, color="white", fontweight="semibold")
+def _cell(ax, x, y, color):
+    rect(ax, x + 0.07, y + 0.07, 0.86, 0.86, color)
 
 
 def work(tokens: list[str]) -> Picture:
     """Keys and values computed at each step, without and with a cache."""
     n = len(tokens)
     fig, axes = canvas(height=3.3, columns=2)
-    old = tint("key", 0.7)
-    for ax, cached in zip(axes, (False, True)):
+    for ax, cached, title in (
+            (axes[0], False, f"Without: {n * (n + 1) // 2} computed"),
+            (axes[1], True, f"With: {n} computed, {n * (n - 1) // 2} read")):
         blank(ax, n + 0.4, n + 2.1)
         for step in range(n):
             for t in range(step + 1):
-                fresh = t == step or not cached
-                _cell(ax, t + 0.4, n - 1 - step,
-                      COLORS["key"] if fresh else old)
+                _cell(ax, t + 0.4, n - 1 - step, "key" if t == step
+                      or not cached else tint("key", 0.7))
         for t, token in enumerate(tokens):
-            ax.text(t + 0.9, n + 0.25, token.strip(), rotation=60,
-                    ha="left", va="center", fontsize=10,
-                    rotation_mode="anchor")
-            ax.text(0.15, n - 0.5 - t, str(t + 1), ha="right", va="center",
-                    fontsize=10, color=COLORS["muted"])
-    axes[0].text(-0.5, n + 0.35, "step", ha="center", va="bottom",
-                 fontsize=10, color=COLORS["muted"])
-    for ax, text in ((axes[0], f"Without: {n * (n + 1) // 2} computed"),
-                     (axes[1], f"With: {n} computed,"
-                               f" {n * (n - 1) // 2} read")):
-        _title(ax, text)
+            write(ax, t + 0.9, n + 0.25, token.strip(), size=10, ha="left",
+                  rotation=60, rotation_mode="anchor")
+            write(ax, 0.15, n - 0.5 - t, str(t + 1), "muted", 10, ha="right")
+        ax.set_title(title, fontsize=12)
+    write(axes[0], -0.5, n + 0.35, "step", "muted", 10, va="bottom")
     return picture(fig, f"Two lower triangles of {n} steps by {n} tokens."
                         " Without a cache every key and value up to the"
-                        " newest token is computed again at each step. With"
-                        " a cache only the diagonal is computed; the rest of"
+                        " newest token is computed again at each step. With a"
+                        " cache only the diagonal is computed; the rest of"
                         " each row is read from the cache.")
 
 
@@ -55,30 +42,21 @@ def filling(calls: list[str], written, slots: int) -> Picture:
     written: per call, the set of slots that hold something afterwards.
     """
     fig, ax = canvas(height=0.75 + 0.26 * len(calls))
-    blank(ax, slots + 5.6, len(calls) + 2.5)
-    left, before = 5.4, set()
+    left, top, before = 5.4, len(calls) + 1.1, set()
+    blank(ax, slots + 5.6, top + 1.4).set_ylim(-0.6, top + 1)
     for row, (name, filled) in enumerate(zip(calls, written)):
         y = len(calls) - row - 0.1
-        ax.text(left - 0.4, y + 0.5, name, ha="right", va="center",
-                fontsize=10.5)
+        write(ax, left - 0.4, y + 0.5, name, ha="right")
         for s in range(slots):
-            new = s in filled and s not in before
-            color = (COLORS["key"] if new else tint("key", 0.6)
-                     if s in filled else tint("line", 0.6))
-            _cell(ax, left + s, y, color)
+            _cell(ax, left + s, y, FREE if s not in filled
+                  else KEPT if s in before else "key")
         before = set(filled)
-    for s in (0, slots - 1):
-        ax.text(left + s + 0.5, len(calls) + 1.1, str(s), ha="center",
-                va="bottom", fontsize=10, color=COLORS["muted"])
-    ax.text(left + slots / 2, len(calls) + 1.1, "slot", ha="center",
-            va="bottom", fontsize=10, color=COLORS["muted"])
-    for x, color, name in ((left, COLORS["key"], "written now"),
-                           (left + 5.6, tint("key", 0.6), "kept"),
-                           (left + 9, tint("line", 0.6), "free")):
-        ax.add_patch(Rectangle((x + 0.07, -0.35), 0.7, 0.7, facecolor=color,
-                               linewidth=0))
-        ax.text(x + 1.05, 0, name, ha="left", va="center", fontsize=10.5)
-    ax.set_ylim(-0.6, len(calls) + 2.1)
+    for x, text in ((0.5, "0"), (slots - 0.5, str(slots - 1)),
+                    (slots / 2, "slot")):
+        write(ax, left + x, top, text, "muted", 10, va="bottom")
+    for x, color, name in ((0, "key", "written now"), (5.6, KEPT, "kept"),
+                           (9, FREE, "free")):
+        swatch(ax, left + x + 0.07, -0.35, 0.7, 0.7, color, name, gap=0.28)
     return picture(fig, f"A buffer of {slots} slots after each of"
                         f" {len(calls)} calls: {', '.join(calls)}. Each call"
                         " writes the next free slots and keeps those before"
@@ -93,20 +71,13 @@ def contents(tokens: list[str], keys, values, layer: int,
     zero, orange below.
     """
     fig, axes = canvas(height=5.0, rows=2, sharex=True)
+    columns = [list(row) for row in keys]
     for ax, rows, title, color in ((axes[0], keys, "keys", "key"),
                                    (axes[1], values, "values", "value")):
-        columns = [[float(v) for v in row] for row in rows]
-        sizes = sorted(abs(v) for row in columns for v in row)
-        peak = sizes[int(0.99 * len(sizes))]         # a few huge ones aside
-        ax.imshow(list(zip(*columns)), cmap=diverging(), vmin=-peak,
-                  vmax=peak, aspect="auto", interpolation="nearest")
+        matrix(ax, list(zip(*rows)))
         ax.set_title(f"{title} of layer {layer}, head {head + 1}",
                      color=COLORS[color])
-        ax.set_ylabel(f"{len(columns[0])} numbers")
-        ax.set_yticks([])
-        ax.tick_params(length=0)
-        ax.spines[["left", "bottom"]].set_visible(False)
-    for ax in axes:
+        ax.set(ylabel=f"{len(columns[0])} numbers", yticks=[])
         for i in range(1, len(tokens)):
             if tokens[i] != tokens[i - 1]:
                 ax.axvline(i - 0.5, color="white", linewidth=2.5)
@@ -115,8 +86,9 @@ def contents(tokens: list[str], keys, values, layer: int,
     axes[1].tick_params(labelsize=8.5, pad=1)
     return picture(fig, f"Two grids of coloured squares, {len(tokens)} tokens"
                         f" wide and {len(columns[0])} numbers high: the keys"
-                        f" and the values that layer {layer}, head {head + 1},"
-                        " has stored. Columns of equal tokens look alike.")
+                        f" and the values that layer {layer}, head"
+                        f" {head + 1}, has stored. Columns of equal tokens"
+                        " look alike.")
 
 
 def readable(tokens: list[str], wrong, right, past: int) -> Picture:
@@ -130,20 +102,18 @@ def readable(tokens: list[str], wrong, right, past: int) -> Picture:
              "right")):
         blank(ax, S + 4, T + 0.2)
         for i in range(T):
-            ax.text(3.7, T - i - 0.5, f"{tokens[past + i].strip()}",
-                    ha="right", va="center", fontsize=10.5)
+            write(ax, 3.7, T - i - 0.5, f"{tokens[past + i].strip()}",
+                  ha="right")
             for j in range(S):
-                _cell(ax, 4 + j, T - 1 - i, COLORS[color] if rows[i][j] > 0
-                      else tint("line", 0.6))
-        _title(ax, title)
+                _cell(ax, 4 + j, T - 1 - i, color if rows[i][j] > 0 else FREE)
+        ax.set_title(title, fontsize=12)
     for j, token in enumerate(tokens[:S]):
-        axes[1].text(4.75 + j, -0.15, token.strip(), rotation=45, ha="right",
-                     va="top", fontsize=10, rotation_mode="anchor")
+        write(axes[1], 4.75 + j, -0.15, token.strip(), size=10, rotation=45,
+              ha="right", va="top", rotation_mode="anchor")
     return picture(fig, f"Which of {S} keys each of the {T} newest tokens"
                         " reads. With is_causal=True: the first token reads"
                         " key 1 only, the next keys 1 and 2, and so on. With"
-                        " the right mask each reads everything up to"
-                        " itself.")
+                        " the right mask each reads everything up to itself.")
 
 
 def flops(lengths, without, with_cache, measured) -> Picture:
@@ -152,27 +122,24 @@ def flops(lengths, without, with_cache, measured) -> Picture:
     measured: {length: (without, with)}.
     """
     fig, ax = canvas(height=3.1)
-    scale = 1e9
-    for values, color, which in ((without, "wrong", 0),
-                                 (with_cache, "right", 1)):
-        ax.plot(lengths, [v / scale for v in values], color=COLORS[color],
+    for values, counted, color, name, shift, side in (
+            (without, [m[0] for m in measured.values()], "wrong",
+             "without cache", (-30, -4), "top"),
+            (with_cache, [m[1] for m in measured.values()], "right",
+             "with cache", (0, 9), "baseline")):
+        ax.plot(lengths, [v / 1e9 for v in values], color=COLORS[color],
                 linewidth=LINE + 0.4)
-        ax.plot(list(measured), [m[which] / scale for m in measured.values()],
-                "o", color=COLORS[color], markersize=6, clip_on=False,
-                zorder=4)
-    ax.annotate("without cache", (lengths[-1], without[-1] / scale),
-                (-30, -4), textcoords="offset points", ha="right", va="top",
-                fontsize=11, color=COLORS["wrong"], fontweight="semibold")
-    ax.annotate("with cache", (lengths[-1], with_cache[-1] / scale), (0, 9),
-                textcoords="offset points", ha="right", fontsize=11,
-                color=COLORS["right"], fontweight="semibold")
+        ax.plot(list(measured), [v / 1e9 for v in counted], "o",
+                color=COLORS[color], markersize=6, clip_on=False, zorder=4)
+        tag(ax, (lengths[-1], values[-1] / 1e9), shift, name, color, 11,
+            ha="right", va=side, fontweight="semibold")
     ax.set(xlabel="tokens generated", ylabel="billion FLOPs in total",
            xlim=(0, lengths[-1]), ylim=(0, None))
     return picture(fig, "Total arithmetic by number of generated tokens."
                         " Without a cache the curve bends upward like a"
                         " square; with a cache it is almost a straight line"
-                        " far below. Dots, counted by torch, lie on the"
-                        " lines of the formula.")
+                        " far below. Dots, counted by torch, lie on the lines"
+                        " of the formula.")
 
 
 def memory(lengths, sizes: dict[str, list[float]]) -> Picture:
@@ -183,13 +150,13 @@ def memory(lengths, sizes: dict[str, list[float]]) -> Picture:
     for name, values in sizes.items():
         ax.plot(lengths, values, color=tint("value", shades[name]),
                 linewidth=LINE + 0.6)
-        ax.annotate(f"{name}: {values[-1]:.0f} MB", (lengths[-1], values[-1]),
-                    (6, 0), textcoords="offset points", va="center",
-                    fontsize=10.5, annotation_clip=False)
+        tag(ax, (lengths[-1], values[-1]), (6, 0),
+            f"{name}: {values[-1]:.0f} MB", va="center",
+            annotation_clip=False)
     ax.set(xlabel="tokens in the cache", ylabel="megabytes",
            xlim=(0, lengths[-1]), ylim=(0, None))
-    ax.set_xticks([0, 256, 512, 768, 1024],
-                  ["0", "256", "512", "768", "1,024"])
+    ticks = range(0, 1025, 256)
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     return picture(fig, "Memory of the cache of one sequence in 16 bits, by"
                         " length: straight lines. At 1,024 tokens: "
                         + ", ".join(f"{name} {values[-1]:.0f} MB"
@@ -202,17 +169,13 @@ def full_batch(sizes: dict[str, tuple[float, float]]) -> Picture:
     sizes: {name: (bytes of the weights, bytes of one full sequence)}.
     """
     fig, ax = canvas(height=2.7)
-    for i, (name, (weights, one)) in enumerate(sizes.items()):
-        count = weights / one
-        ax.barh(i, count, height=0.56, color=tint("value", 0.2))
-        ax.text(count + 0.15, i, f"{count:.1f}", va="center", fontsize=11)
-    ax.set_yticks(range(len(sizes)), list(sizes))
-    ax.tick_params(axis="y", length=0)
-    ax.invert_yaxis()
-    ax.spines["left"].set_visible(False)
+    counts = {name: weights / one for name, (weights, one) in sizes.items()}
+    bars(ax, list(counts.values()), tint("value", 0.2), "{:.1f}", 0.15,
+         height=0.56, size=11)
+    name_rows(ax, counts)
     ax.set(xlabel="full sequences whose cache weighs what the weights do",
-           xlim=(0, 1.12 * max(w / o for w, o in sizes.values())))
-    return picture(fig, "Number of full sequences whose cache is as large"
-                        " as the weights: "
-                        + ", ".join(f"{name} {w / o:.1f}"
-                                    for name, (w, o) in sizes.items()) + ".")
+           xlim=(0, 1.12 * max(counts.values())))
+    return picture(
+        fig, "Number of full sequences whose cache is as large as the"
+        " weights: " + ", ".join(f"{name} {count:.1f}" for name, count
+                                 in counts.items()) + ".")

@@ -5,8 +5,9 @@ import re
 import matplotlib
 from matplotlib.axes import Axes
 
-from gpt2_figures.style import (COLORS, LINE, RC, Picture, arrow, blank, box,
-                                canvas, picture, tint)
+from gpt2_figures.shapes import arrow, blank, box, plus
+from gpt2_figures.style import (COLORS, LINE, RC, Picture, canvas, picture,
+                                tint)
 
 # What each chapter lights, and what the picture then says.
 PARTS = {
@@ -172,7 +173,5 @@ def _half(board, stream, base, name, label, norm, convs, lit):
     ax.plot([mid, mid], [base + 11.4, top], color=color,
             linewidth=LINE * 0.8, zorder=1)
     arrow(ax, (mid, top), (stream + 1.1, top), "residual", width=LINE * 0.8)
-    ax.plot(stream, top, "o", markersize=13, zorder=6, markeredgewidth=LINE,
-            markeredgecolor=color, markerfacecolor=color if lit else "white")
-    ax.text(stream, top, "+", ha="center", va="center_baseline", zorder=7,
-            fontsize=12, color="white" if lit else color)
+    plus(ax, stream, top, "residual", face=color if lit else "white",
+         sign="white" if lit else color)

@@ -6,6 +6,7 @@ inverts the card and turns the hue back, so that colours keep their meaning.
 import io
 import logging
 from dataclasses import dataclass
+from typing import ClassVar
 
 import matplotlib
 from matplotlib import font_manager
@@ -13,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image
 
 # Each part of the model keeps its colour through the whole book. The hues
@@ -106,6 +106,18 @@ class Picture:
         return data, {"image/png": {"alt": self.alt, "width": self.width}}
 
 
+@dataclass
+class Page:
+    """A small page within the page; `alt` says in words what it shows."""
+    html: str
+    alt: str
+    kind: ClassVar[str] = "Page"
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/html": self.html,
+                "text/plain": f"{self.kind}: {self.alt}"}
+
+
 def canvas(width: float = WIDTH, height: float = 3.2, rows: int = 1,
            columns: int = 1, **kwargs) -> tuple[Figure, Axes]:
     """A figure and its axes (an array of axes when there are several).
@@ -117,13 +129,6 @@ def canvas(width: float = WIDTH, height: float = 3.2, rows: int = 1,
         fig = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(fig)
         return fig, fig.subplots(rows, columns, **kwargs)
-
-
-def blank(ax: Axes, width: float, height: float) -> Axes:
-    """Turn axes into a drawing board of width x height units, no frame."""
-    ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
-    ax.axis("off")
-    return ax
 
 
 def picture(fig: Figure, alt: str) -> Picture:
@@ -144,6 +149,12 @@ def tint(color: str, amount: float = 0.85) -> str:
     return to_hex([c + (1 - c) * amount for c in to_rgb(base)])
 
 
+def on(color) -> str:
+    """The colour of words on a colour: white, or ink where it is pale."""
+    r, g, b = to_rgb(COLORS.get(color, color))
+    return COLORS["ink"] if 0.3 * r + 0.59 * g + 0.11 * b > 0.55 else "white"
+
+
 def scale_of(color: str) -> LinearSegmentedColormap:
     """A sequential colour map from white to a deep shade of the colour."""
     base = COLORS.get(color, color)
@@ -160,6 +171,9 @@ def diverging() -> LinearSegmentedColormap:
                       [c * 0.6 for c in to_rgb(high)]])
 
 
+VISIBLE = str.maketrans({" ": "·", "\n": "↵"})
+
+
 def visible(token: str, most: int = 12) -> str:
     """A token as a label: a dot for a space, an arrow for a line's end.
 
@@ -169,76 +183,8 @@ def visible(token: str, most: int = 12) -> str:
     start, end, rest = token.rpartition("\n")
     blanks = len(rest) - len(rest.lstrip(" "))
     if end:
-        name = start.replace("\n", "↵") + "↵" + (
-            f"{blanks}{rest[blanks:]}" if blanks else rest)
+        name = start + end + (f"{blanks}{rest[blanks:]}" if blanks else rest)
     else:
         name = token
-    name = name.replace(" ", "·")
+    name = name.translate(VISIBLE)
     return name if len(name) <= most else name[:most - 1] + "…"
-
-
-def box(ax: Axes, x: float, y: float, w: float, h: float, text: str = "",
-        color: str = "muted", *, filled: bool = False, size: float = 11,
-        weight: str = "normal", radius: float = 0.12, **kwargs):
-    """A rounded box in data units, its label centred.
-
-    filled: the colour itself with white text; else its tint with an outline.
-    """
-    base = COLORS.get(color, color)
-    patch = FancyBboxPatch(
-        (x, y), w, h, boxstyle=f"round,pad=0,rounding_size={radius}",
-        facecolor=base if filled else tint(base, 0.86), edgecolor=base,
-        linewidth=LINE * 0.8, **kwargs)
-    ax.add_patch(patch)
-    if text:
-        ax.text(x + w / 2, y + h / 2, text, ha="center", va="center",
-                fontsize=size, fontweight=weight, linespacing=1.15,
-                color="white" if filled else COLORS["ink"],
-                zorder=kwargs.get("zorder", 1) + 2)
-    return patch
-
-
-def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float],
-          color: str = "muted", *, bend: float = 0.0, width: float = LINE,
-          **kwargs):
-    """An arrow in data units; bend > 0 curves it to the left."""
-    patch = FancyArrowPatch(
-        start, end, arrowstyle="-|>,head_length=4,head_width=2.2",
-        color=COLORS.get(color, color), linewidth=width, shrinkA=0,
-        shrinkB=0, connectionstyle=f"arc3,rad={bend}", **kwargs)
-    ax.add_patch(patch)
-    return patch
-
-
-def heatmap(ax: Axes, values, color: str = "attention", *, vmin=None,
-            vmax=None, rows=None, columns=None, numbers: str | None = None,
-            size: float = 9.5):
-    """A matrix as coloured squares. rows/columns: labels of the axes.
-
-    color: a name of COLORS, or "diverging" (then centred on zero unless
-    limits are given). numbers: a format such as ".2f" writes each value.
-    """
-    values = [[float(v) for v in row] for row in values]
-    peak = max(abs(v) for row in values for v in row) or 1.0
-    if color == "diverging":
-        vmin, vmax = (-peak if vmin is None else vmin,
-                      peak if vmax is None else vmax)
-    cmap = diverging() if color == "diverging" else scale_of(color)
-    image = ax.imshow(values, cmap=cmap, vmin=vmin, vmax=vmax,
-                      aspect="equal", interpolation="nearest")
-    ax.tick_params(length=0)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_visible(False)
-    ax.set_xticks(range(len(values[0])) if columns else [],
-                  columns or [], rotation=45, ha="right",
-                  rotation_mode="anchor")
-    ax.set_yticks(range(len(values)) if rows else [], rows or [])
-    if numbers:
-        for i, row in enumerate(values):
-            for j, value in enumerate(row):
-                r, g, b, _ = image.cmap(image.norm(value))
-                light = 0.3 * r + 0.59 * g + 0.11 * b > 0.55
-                ax.text(j, i, format(value, numbers), ha="center",
-                        va="center", fontsize=size,
-                        color=COLORS["ink"] if light else "white")
-    return image
