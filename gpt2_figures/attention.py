@@ -1,15 +1,12 @@
 """Pictures of chapter 05: attention."""
-import json
-from html import escape
-from string import Template
-
 from matplotlib.patches import Polygon
 
+from gpt2_figures.head_viewer import head_viewer
 from gpt2_figures.shapes import (arrow, blank, board, box, frame,
                                  heatmap, legend, lines, log_x, name_rows,
                                  rect, swatch, tag, write)
-from gpt2_figures.style import (COLORS, LINE, Page, Picture, canvas, picture,
-                                tint, visible)
+from gpt2_figures.style import (COLORS, LINE, Picture, canvas, picture, short,
+                                tint)
 
 
 def filing_cabinet(words: list[str], shares, reader: int = -1) -> Picture:
@@ -112,22 +109,16 @@ def four_matrices(words: list[str], scores, weights, mixed) -> Picture:
     words = [word.strip() for word in words]
     fig, axes = canvas(height=5.9, rows=2, columns=2)
     fig.get_layout_engine().set(wspace=0.06, hspace=0.05)
-    top = max(abs(float(s)) for row in scores for s in row)
-    peak = max(abs(float(x)) for row in mixed for x in row)
     keys = dict(rows=words, columns=words)
-    signed = dict(color="diverging", form=_minus, dark=_is_dark(top))
-    _matrix(axes[0, 0], scores, "1  scores  q·k / √D", top, **signed, **keys)
-    _matrix(axes[0, 1], [[float(s) if j <= i else 0.0 for j, s in
-                          enumerate(row)] for i, row in enumerate(scores)],
-            "2  the future masked", top, hidden="−∞", **signed, **keys)
-    _matrix(axes[1, 0], weights, "3  softmax by rows", 1, color="attention",
-            form="{:.2f}".format, dark=lambda w: w > 0.4, hidden="0", **keys)
-    _matrix(axes[1, 1], mixed, "4  blend of values", peak, rows=words,
-            color="diverging", form=_minus, dark=_is_dark(peak))
-    n = len(mixed[0])
+    _signed(axes[0, 0], scores, "1  scores  q·k / √D", **keys)
+    _signed(axes[0, 1], scores, "2  the future masked", "−∞", **keys)
+    heatmap(axes[1, 0], weights, "attention", vmin=0, vmax=1, **keys)
+    axes[1, 0].set_title("3  softmax by rows")
+    _numbers(axes[1, 0], weights, "{:.2f}".format, lambda w: w > 0.4, "0")
+    _signed(axes[1, 1], mixed, "4  blend of values", rows=words)
+    T, n = len(words), len(mixed[0])
     axes[1, 1].set_xticks(range(n), [f"{i + 1}" for i in range(n)])
     axes[1, 1].set_xlabel(f"first {n} of D numbers", fontsize=10.5)
-    T = len(words)
     return picture(fig, f"Four {T} by {T} matrices for the first {T} tokens:"
                         " scores; the same with every entry right of the"
                         " diagonal replaced by minus infinity; the weights,"
@@ -135,12 +126,22 @@ def four_matrices(words: list[str], scores, weights, mixed) -> Picture:
                         " diagonal; and the rows of blended values.")
 
 
-def _matrix(ax, values, title, top, *, color, form, dark, hidden=None,
-            **names):
-    """A heat map with its numbers; hidden: what stands over the future."""
-    low = -top if color == "diverging" else 0
-    heatmap(ax, values, color, vmin=low, vmax=top, **names)
+def _signed(ax, values, title, hidden=None, **names):
+    """A map centred on zero with its numbers; hidden: see `_numbers`."""
+    values = [[float(x) for x in row] for row in values]
+    top = max(abs(x) for row in values for x in row)
+    if hidden is not None:
+        values = [[x if j <= i else 0.0 for j, x in enumerate(row)]
+                  for i, row in enumerate(values)]
+    heatmap(ax, values, "diverging", vmin=-top, vmax=top, **names)
     ax.set_title(title)
+    _numbers(ax, values, _minus,
+             lambda x: x / top > 0.5 or x / top < -0.85, hidden)
+
+
+def _numbers(ax, values, form, dark, hidden):
+    """Every number in its square, white where the square is dark; hidden:
+    what stands over the future instead."""
     for i, row in enumerate(values):
         for j, x in enumerate(map(float, row)):
             future = hidden is not None and j > i
@@ -156,11 +157,6 @@ def _minus(x) -> str:
     return "0.0" if text == "-0.0" else text.replace("-", "−")
 
 
-def _is_dark(peak):
-    """Says whether white text reads better on the diverging colour of x."""
-    return lambda x: x / peak > 0.5 or x / peak < -0.85
-
-
 def saturation(widths: list[int], read: dict, gradient: dict,
                n_keys: int) -> Picture:
     """Keys that a query effectively reads, and the gradient, by head width.
@@ -173,13 +169,9 @@ def saturation(widths: list[int], read: dict, gradient: dict,
             (axes[0], read, f"Keys read, of {n_keys}", (2, (8, 4), "left")),
             (axes[1], gradient, "Gradient to the scores",
              (3, (-9, -6), "right"))):
-        for scaled, color, text, line, (at, shift, side) in (
-                (True, "right", "with 1/√D", "o-", (-1, (2, -15), "right")),
-                (False, "wrong", "without", "o--", beside)):
-            ax.plot(widths, data[scaled], line, color=COLORS[color],
-                    markersize=5)
-            tag(ax, (widths[at], data[scaled][at]), shift, text, color,
-                ha=side)
+        _marked(ax, widths, data[True], "o-", "right", "with 1/√D", -1,
+                (2, -15), "right")
+        _marked(ax, widths, data[False], "o--", "wrong", "without", *beside)
         log_x(ax, widths, 4)
         ax.set(xlabel="head width D", title=title)
         ax.grid(axis="y")
@@ -189,6 +181,13 @@ def saturation(widths: list[int], read: dict, gradient: dict,
                         " every width and its gradient stays level. Without"
                         " it, wide heads read one key only and the gradient"
                         " falls a thousandfold.")
+
+
+def _marked(ax, xs, ys, line, color, text, at, shift, side, size=10.5,
+            **kwargs):
+    """A curve with points, its name beside the point number `at`."""
+    ax.plot(xs, ys, line, color=COLORS[color], markersize=5)
+    tag(ax, (xs[at], ys[at]), shift, text, color, size, ha=side, **kwargs)
 
 
 CELL = 2.5       # the side of a square in the picture of the heads
@@ -204,12 +203,10 @@ def heads(source, right, wrong) -> Picture:
     fig, ax = board(44.5)
     width, half, middle = H * D * CELL, T * CELL / 2, 22.5
     _pairs(ax, 1, middle + half, source, shades)
-    write(ax, 1 + width / 2, middle + half + 4.2, "q  (T, C)", "ink", 11,
-          fontweight="semibold")
-    for y, text in ((half + 1.6, "a row = a token"),
-                    (-half - 1.8, "shade = head"),
-                    (-half - 4.2, "number = token")):
-        write(ax, 1 + width / 2, middle + y, text, "muted")
+    _titled(ax, 1 + width / 2, middle + half, 4.2, "q  (T, C)", "ink", 11,
+            "a row = a token")
+    for y, text in ((1.8, "shade = head"), (4.2, "number = token")):
+        write(ax, 1 + width / 2, middle - half - y, text, "muted")
     for top, turn, blocks, title, color, code in (
             (37.6, 2, right, "split_heads", "right",
              "view(T, H, D), then transpose"),
@@ -234,12 +231,15 @@ def _pairs(ax, x, y, rows, shades):
                   "white" if int(head) > len(shades) / 2 - 0.5 else "ink", 10)
 
 
+def _titled(ax, x, y, lift, title, color, size, below):
+    write(ax, x, y + lift, title, color, size, fontweight="semibold")
+    write(ax, x, y + lift - 2.6, below, "muted")
+
+
 def _cut(ax, left, top, blocks, shades, title, color, code):
     """Blocks of one head each, side by side below their title."""
     wide, tall = len(blocks[0][0]) * CELL, len(blocks[0]) * CELL
-    write(ax, left + 14.6, top + 5.0, title, color, 11.5,
-          fontweight="semibold")
-    write(ax, left + 14.6, top + 2.4, code, "muted")
+    _titled(ax, left + 14.6, top + 0.8, 4.2, title, color, 11.5, code)
     for h, block in enumerate(blocks):
         x = left + h * (wide + 4.9)
         _pairs(ax, x, top, block, shades)
@@ -323,13 +323,11 @@ def memory(lengths: list[int], explicit, fused) -> Picture:
     """Megabytes kept for the backward pass, both paths, by length."""
     fig, ax = canvas(height=3.0)
     ax.set_yscale("log")
-    for values, color, text, line, shift in (
-            (explicit, "attention", "written out: grows with T²", "o--",
-             (-12, 3)),
-            (fused, "right", "fused: grows with T", "o-", (0, -34))):
-        ax.plot(lengths, values, line, color=COLORS[color], markersize=5)
-        tag(ax, (lengths[-1], values[-1]), shift, text, color, 11,
-            ha="right", va="center")
+    _marked(ax, lengths, explicit, "o--", "attention",
+            "written out: grows with T²", -1, (-12, 3), "right", 11,
+            va="center")
+    _marked(ax, lengths, fused, "o-", "right", "fused: grows with T", -1,
+            (0, -34), "right", 11, va="center")
     log_x(ax, lengths, 2)
     ax.set_yticks([1, 10, 100, 1000], ["1 MB", "10 MB", "100 MB", "1 GB"])
     ax.grid(axis="y")
@@ -385,22 +383,31 @@ def kinds_of_heads(best: list[list[tuple[str, float]]]) -> Picture:
         y = 3.6 * (L - 1 - layer) + 10.4
         write(ax, left - 1, y + 1.6, f"layer {layer}", size=11, ha="right")
         for head, (kind, share) in enumerate(row):
-            x = left + head * width
-            rect(ax, x + 0.15, y + 0.15, width - 0.3, 3.1,
-                 KINDS[kind] if kind else tint("line", 0.6))
-            write(ax, x + width / 2, y + 1.6, f"{share:.0%}" if kind else "–",
-                  "white" if kind else "muted")
+            _kind(ax, left + head * width, y, width, kind, share)
     write(ax, left - 1, top, "head", size=11, ha="right")
     for head in range(H):
         write(ax, left + (head + 0.5) * width, top, f"{head + 1}", size=11)
-    for i, (kind, color) in enumerate(KINDS.items()):
-        swatch(ax, 0.4 + 19.4 * (i % 3), 6.4 - 2.9 * (i // 3), 1.9, 1.9,
-               color, kind, gap=0.7)
+    _key_of_kinds(ax)
     found = [kind for row in best for kind, _ in row]
     return picture(fig, f"The {L * H} heads by what they read most: "
                         + ", ".join(f"{kind} {found.count(kind)}"
                                     for kind in KINDS)
                         + f"; none of these {found.count('')}.")
+
+
+def _kind(ax, x, y, width, kind, share):
+    """One head: the colour of its kind and the share of its weight."""
+    rect(ax, x + 0.15, y + 0.15, width - 0.3, 3.1,
+         KINDS[kind] if kind else tint("line", 0.6))
+    write(ax, x + width / 2, y + 1.6, f"{share:.0%}" if kind else "–",
+          "white" if kind else "muted")
+
+
+def _key_of_kinds(ax):
+    """What the colours stand for, three a row."""
+    for i, (kind, color) in enumerate(KINDS.items()):
+        swatch(ax, 0.4 + 19.4 * (i % 3), 6.4 - 2.9 * (i // 3), 1.9, 1.9,
+               color, kind, gap=0.7)
 
 
 def examples(words: list[str], found: dict) -> Picture:
@@ -409,122 +416,9 @@ def examples(words: list[str], found: dict) -> Picture:
     rows = -(-n // 2)
     fig, axes = canvas(height=2.75 * rows + 0.45, rows=rows, columns=2)
     fig.get_layout_engine().set(wspace=0.02, hspace=0.02, w_pad=0.02)
-    _triangles(axes, [_label(word) for word in words],
+    _triangles(axes, [short(word) for word in words],
                {title.replace(": ", "\n"): found[title] for title in found},
                7.5)
     return picture(fig, f"Attention maps of {n} trained heads for {T} tokens"
                         " of Python; a row is a reader, a column is read. "
                         + "; ".join(found) + ".")
-
-
-def _label(word: str) -> str:
-    """The word without spaces around it; an arrow for a line's end."""
-    return word.strip() or visible(word)
-
-
-class Viewer(Page):
-    """A page within the page on which the reader chooses what is shown."""
-    kind = "Viewer"
-
-
-# Plain HTML that is right as it stands: one head, one reader. The script adds
-# the choice. Colours are transparent purple over whatever the page has.
-PAGE = Template("""<div id="head-viewer" class="hv">
-<style>
-.hv { border: 1px solid #8886; border-radius: .5rem; padding: .8rem 1rem; }
-html[data-theme] div.cell_output .text_html:has(> .hv) {
-  background: none !important; color: inherit !important; padding: 0; }
-.hv p { margin: .3rem 0; }
-.hv-row { display: flex; flex-wrap: wrap; gap: .3rem; margin: .4rem 0 .7rem; }
-.hv button { font: inherit; color: inherit; background: none; cursor: pointer;
-  border: 1px solid #8888; border-radius: .4rem; padding: .25rem .55rem;
-  line-height: 1.25; min-width: 2.6rem; min-height: 2.2rem; }
-.hv-heads button, .hv-layers button { min-width: 2rem; padding: .2rem; }
-.hv small { display: block; font-size: .8rem; }
-.hv button[aria-pressed=true] { outline: 2px solid #2f6db5;
-  outline-offset: 1px; }
-.hv button:disabled { opacity: .4; border-style: dashed; }
-</style>
-<p>Layer <span class="hv-layer">$layer</span></p>
-<div class="hv-row hv-layers" role="group" aria-label="layer"></div>
-<p>Head <span class="hv-head">$head</span></p>
-<div class="hv-row hv-heads" role="group" aria-label="head"></div>
-<p>Who reads? <span class="hv-hint">The token with the blue frame.</span></p>
-<div class="hv-row hv-words" role="group" aria-label="tokens">$words</div>
-<p class="hv-says" aria-live="polite">$says</p>
-<script>
-(function () {
-  const root = document.getElementById("head-viewer");
-  const words = $names, maps = $maps;
-  const find = name => root.querySelector(".hv-" + name);
-  const chips = [...find("words").children];
-  let layer = $layer, head = $head - 1, reader = words.length - 1;
-  find("hint").textContent = "Choose a token.";
-  const buttons = (what, count, first, choose) =>
-    Array.from({length: count}, (_, i) => {
-      const tab = document.createElement("button");
-      tab.textContent = i + first;
-      tab.setAttribute("aria-label", what + " " + (i + first));
-      tab.onclick = () => { choose(i); show(); };
-      find(what + "s").append(tab);
-      return tab;
-    });
-  const layers = buttons("layer", maps.length, 0, i => { layer = i; });
-  const heads = buttons("head", maps[0].length, 1, i => { head = i; });
-  chips.forEach((chip, i) => {
-    chip.onclick = () => { reader = i; show(); };
-    chip.onpointerenter = event => {
-      if (event.pointerType === "mouse") { reader = i; show(); }
-    };
-  });
-  function show() {
-    const row = maps[layer][head][reader];
-    find("layer").textContent = layer;
-    find("head").textContent = head + 1;
-    layers.forEach((tab, i) => tab.setAttribute("aria-pressed", i === layer));
-    heads.forEach((tab, i) => tab.setAttribute("aria-pressed", i === head));
-    chips.forEach((chip, i) => {
-      const share = i <= reader ? row[i] : 0;
-      chip.style.background = "rgba(140, 95, 200, " + share / 105 + ")";
-      chip.style.opacity = i <= reader ? 1 : 0.4;
-      chip.setAttribute("aria-pressed", i === reader);
-      chip.lastElementChild.textContent = i <= reader ? share + "%" : "–";
-    });
-    const best = row.map((share, i) => [share, i]).sort((a, b) => b[0] - a[0])
-      .slice(0, 3).filter(pair => pair[0] > 0)
-      .map(pair => words[pair[1]] + " " + pair[0] + "%");
-    find("says").textContent = "In layer " + layer + ", head " + (head + 1)
-      + ", “" + words[reader] + "” reads " + best.join(", ") + ".";
-  }
-  show();
-})();
-</script>
-</div>""")
-
-
-def head_viewer(words: list[str], weights, layer: int, head: int) -> Viewer:
-    """Choose a layer, a head and a reader; see whom it reads, in percent.
-
-    weights: (L, H, T, T). `layer` and `head` (from 0) are shown at first.
-    """
-    words = [_label(word) for word in words]
-    shares = [[[[round(100 * float(w)) for w in row[:i + 1]]
-                for i, row in enumerate(rows)] for rows in of_layer]
-              for of_layer in weights]
-    row = shares[layer][head][-1]
-    chips = "\n".join(
-        f'<button style="background: rgba(140, 95, 200, {share / 105:.2f})"'
-        f' aria-pressed="{str(i == len(words) - 1).lower()}">'
-        f"{escape(word)}<small>{share}%</small></button>"
-        for i, (word, share) in enumerate(zip(words, row)))
-    best = ", ".join(f"{escape(word)} {share}%" for share, word in
-                     sorted(zip(row, words), key=lambda pair: -pair[0])[:3])
-    names, maps = (json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-                   .replace("</", "<\\/") for value in (words, shares))
-    html = PAGE.substitute(
-        layer=layer, head=head + 1, words=chips, names=names, maps=maps,
-        says=f"In layer {layer}, head {head + 1}, “{escape(words[-1])}” reads"
-             f" {best}.")
-    return Viewer(html, "the tokens of a text as buttons. Choose a layer, a"
-                        " head and a token: the others are shaded by the"
-                        " share that it takes from them.")

@@ -185,22 +185,29 @@ def learning_curves(runs: Mapping[tuple[str, bool], Sequence[float]],
         lines(ax, {"": losses}, *zip(looks[run]))
         peak = max(losses)
         if peak > 5.3:                   # leaves the picture: say how far
-            write(ax, losses.index(peak) + 4.4, 4.75, f"up to\n{peak:.0f} nats",
-                  POST, 10, ha="left", linespacing=1.1)
+            write(ax, losses.index(peak) + 4.4, 4.75,
+                  f"up to\n{peak:.0f} nats", POST, 10, ha="left",
+                  linespacing=1.1)
     ax.set(xlabel="training step", ylabel="loss (nats per character)",
            xlim=(0, len(losses) + 1), ylim=(1.9, 5.3))
     write(ax, len(losses), frequencies + 0.2, "letter frequencies only",
           "muted", 10, ha="right", va="baseline")
-    for i, ((kind, warm), (color, style)) in enumerate(looks.items()):
-        y, inside = 0.93 - 0.1 * i, dict(transform=ax.transAxes)
-        ax.plot([0.5, 0.57], [y, y], color=COLORS[color], linestyle=style,
-                **inside)
-        write(ax, 0.59, y, f"{kind}-LN, {'' if warm else 'no '}warm-up",
-              ha="left", **inside)
+    _key_of_runs(ax, looks)
     return picture(fig, "Learning curves of a 12-layer model. Pre-LN learns"
                         " with and without warm-up, post-LN only with it:"
                         " without, its loss jumps up once and then stays at"
                         " that of the letter frequencies.")
+
+
+def _key_of_runs(ax, looks):
+    """A short line for each kind of run and its name."""
+    inside = dict(transform=ax.transAxes)
+    for i, ((kind, warm), (color, style)) in enumerate(looks.items()):
+        y = 0.93 - 0.1 * i
+        ax.plot([0.5, 0.57], [y, y], color=COLORS[color], linestyle=style,
+                **inside)
+        write(ax, 0.59, y, f"{kind}-LN, {'' if warm else 'no '}warm-up",
+              ha="left", **inside)
 
 
 def clones(drawn: Sequence[float], copied: Sequence[float]) -> Picture:

@@ -16,7 +16,7 @@ def two_losses(right: list[float], wrong: list[float]) -> Picture:
     ax.set(xlabel="training step", ylabel="loss (nats per letter)",
            ylim=(0, 5.1), xlim=(0, len(right)))
     ax.set_title("One of these two models is not GPT-2", pad=9)
-    legend(ax, loc="upper right", handlelength=2.6, fontsize=None)
+    legend(ax, loc="upper right", handlelength=2.6)
     grid(ax)
     return picture(fig, "Two training curves that lie nearly on each other:"
                         " GPT-2, and a model with two faults in it. Both fall"
@@ -142,23 +142,28 @@ def growth(names: list[str], curves: dict[str, list[float]],
     dashed(ax, y=1e-10, width=LINE * 0.8, dashes=(2, 2))
     write(ax, last + 2.9, 1.7e-10, "tolerance in float64", "muted", 10,
           ha="right", va="bottom")
-    height = math.inf
-    for (name, values), color in zip(curves.items(), (
-            "wrong", "feed_forward", "attention", "query")):
-        shown = [(i, v) for i, v in enumerate(values) if v > 0]
-        ax.plot(*zip(*shown), "o-", color=COLORS[color], markersize=4)
-        height = min(values[-1], height / 8)         # labels stay apart
-        write(ax, last + 0.25, height, name, color, 10, ha="left")
+    _differences(ax, curves)
     ax.set(yscale="log", xlim=(-0.5, last + 2.9), ylim=(1e-11, 3),
            ylabel="largest difference / largest value")
+    ax.set_title("One fault in block 3, seen after every part", pad=9)
     _ticks(ax.yaxis, 1e-10, 1e-7, 1e-4, 1e-1)
     ax.set_xticks(range(len(names)), names, **SLANTED)
-    ax.set_title("One fault in block 3, seen after every part", pad=9)
     return picture(fig, "Difference between a faulty model and the right one"
                         " after each part: nothing before block 3, from there"
                         " to the logits far above the tolerance, for a"
                         " transposed matrix, a missing scale, another GELU"
                         " and another epsilon.")
+
+
+def _differences(ax, curves):
+    """A curve for each fault from where it is seen on, its name at the end."""
+    height = math.inf
+    for (name, values), color in zip(curves.items(), (
+            "wrong", "feed_forward", "attention", "query")):
+        ax.plot(*zip(*((i, v) for i, v in enumerate(values) if v > 0)), "o-",
+                color=COLORS[color], markersize=4)
+        height = min(values[-1], height / 8)         # names stay apart
+        write(ax, len(values) - 0.75, height, name, color, 10, ha="left")
 
 
 def noise_and_faults(noise: dict[str, float], tolerance: dict[str, float],

@@ -60,8 +60,8 @@ def surprise(groups: dict[float, str]) -> Picture:
     fig, ax = canvas(height=3.0)
     xs = [0.018 * (1 / 0.018) ** (i / 200) for i in range(201)]
     ax.plot(xs, [-log(x) for x in xs], color=COLORS["head"])
-    for p, label in groups.items():
-        _marked(ax, p, -log(p), label)
+    for p, text in groups.items():
+        _marked(ax, p, -log(p), text)
     ax.set(xlim=(0, 1), ylim=(0, 4), xlabel="probability that the model gave"
            " to the word that came", ylabel="loss in nats")
     bits = ax.secondary_yaxis("right", functions=(lambda n: n / log(2),
@@ -76,7 +76,7 @@ def surprise(groups: dict[float, str]) -> Picture:
                         f" without limit towards 0. Marked: {listed}.")
 
 
-def _marked(ax, p, y, label):
+def _marked(ax, p, y, text):
     """A point of the curve with its words; a leader where room is short."""
     ax.plot(p, y, "o", color=COLORS["head"], markersize=7, clip_on=False,
             zorder=5)
@@ -85,7 +85,7 @@ def _marked(ax, p, y, label):
                 color=COLORS["muted"])
     x, y, side = ((p - 0.02, y + 1.03, "right") if p > 0.9 else
                   (p + 0.02, y + 0.16, "left"))
-    write(ax, x, y, label, ha=side, va="baseline")
+    write(ax, x, y, text, ha=side, va="baseline")
 
 
 def autoregression(start: list[str], added: list[str]) -> Picture:
@@ -137,9 +137,9 @@ def who_reads(panels: dict[str, list[list[int]]], words: list[str],
         ax.text(0, n + 0.3, below, fontsize=10, color=COLORS["muted"])
     for i, word in enumerate(words):
         write(axes[0], -0.25, n - 0.5 - i, word, ha="right", clip_on=False)
-    for value, label in ((2, "reads directly"),
-                         (1, "only through deeper layers")):
-        axes[0].plot([], [], "s", color=READS[value], label=label,
+    for value, text in ((2, "reads directly"),
+                        (1, "only through deeper layers")):
+        axes[0].plot([], [], "s", color=READS[value], label=text,
                      markersize=9)
     legend(fig, loc="outside lower right", ncols=2, handletextpad=0.2,
            columnspacing=1.2)
@@ -246,18 +246,12 @@ def flops_by_length(lengths: list[int], parts: dict[str, list[float]],
     colors = ["feed_forward", "embedding", "attention"]
     ax.stackplot(lengths, *parts.values(), linewidth=0,
                  colors=[tint(c, 0.08) for c in colors])
-    base, end = 0.0, lengths[-1]
-    for name, values in parts.items():
-        grows = values[-1] > values[0]
-        write(ax, end * (0.985 if grows else 0.14), base + (
-            values[-1] * 0.45 if grows else values[0] / 2), name, "white", 11,
-            ha="right" if grows else "left", fontweight="semibold")
-        base += 0 if grows else values[0]
-    top = sum(values[-1] for values in parts.values())
-    for x, label in ((trained, f"GPT-2 reads\n{trained:,}"),
-                     (equal, f"attention = blocks'\nweights at {equal:,}")):
+    _name_areas(ax, parts, lengths[-1])
+    end, top = lengths[-1], sum(values[-1] for values in parts.values())
+    for x, text in ((trained, f"GPT-2 reads\n{trained:,}"),
+                    (equal, f"attention = blocks'\nweights at {equal:,}")):
         _dashes(ax, x, zorder=3)
-        write(ax, x + end * 0.012, top * 1.05, label, ha="left", va="top",
+        write(ax, x + end * 0.012, top * 1.05, text, ha="left", va="top",
               linespacing=1.15)
     ax.set(xlim=(0, end), ylim=(0, top * 1.08),
            xlabel="sequence length T, in tokens",
@@ -268,6 +262,19 @@ def flops_by_length(lengths: list[int], parts: dict[str, list[float]],
                         " weights and head are constant; attention grows with"
                         f" T, is small at {trained:,} tokens and equals the"
                         f" block weights at {equal:,}.")
+
+
+def _name_areas(ax, parts, end):
+    """The name of each area in it: of a growing one at its wide end."""
+    base = 0.0
+    for name, values in parts.items():
+        if values[-1] > values[0]:
+            x, y, side = end * 0.985, values[-1] * 0.45, "right"
+        else:
+            x, y, side = end * 0.14, values[0] / 2, "left"
+        write(ax, x, base + y, name, "white", 11, ha=side,
+              fontweight="semibold")
+        base += values[0]
 
 
 def _dashes(ax, x, zorder=0.5):

@@ -121,8 +121,7 @@ def _band(ax, x, y, w, h, color, n_head):
 def output_std(measured: dict[float, dict[int, float]]) -> Picture:
     """Std of a fresh layer's outputs by width; {std of W: {width: std}}."""
     fig, ax = canvas(height=3.2)
-    widths = sorted(next(iter(measured.values())))
-    first, last = widths[0], widths[-1]
+    widths = first, *_, last = sorted(next(iter(measured.values())))
     dense = [first * (last / first) ** (i / 60) for i in range(61)]
     for (std, values), color in zip(sorted(measured.items()),
                                     ("right", "wrong")):

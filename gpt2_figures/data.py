@@ -24,16 +24,21 @@ def split_lines(hash_before, hash_after, shuffle_before, shuffle_after,
         write(ax, (1 + fraction) / 2, -0.42, "training", "residual")
         _documents(ax, 1, "15 files", before, before, fraction)
         _documents(ax, 0, "one more", after, before, fraction)
-        for name, at in before.items():
-            crossed = (at < fraction) != (after[name] < fraction)
-            ax.plot([at, after[name]], [1, 0], zorder=2,
-                    color=COLORS["wrong" if crossed else "line"],
-                    linewidth=LINE if crossed else LINE * 0.7)
+        _moves(ax, before, after, fraction)
     return picture(
         fig, "Fifteen documents on a line from 0 to 1, and again after a"
         " sixteenth was added. By hash all lines between the two rows are"
         " upright: no document moves. After a shuffle the lines cross, and"
         " several documents pass the border between held-out and training.")
+
+
+def _moves(ax, before, after, fraction):
+    """A line from where each document was to where it is."""
+    for name, at in before.items():
+        crossed = (at < fraction) != (after[name] < fraction)
+        ax.plot([at, after[name]], [1, 0], zorder=2,
+                color=COLORS["wrong" if crossed else "line"],
+                linewidth=LINE if crossed else LINE * 0.7)
 
 
 def _documents(ax, y, words, places, before, fraction):
@@ -80,12 +85,11 @@ def header_bytes(data: bytes) -> Picture:
         rect(ax, x + 0.03, y + 0.05, 0.94, 0.9, tint(color, 0.72))
         write(ax, x + 0.5, y + 0.47, f"{byte:02x}",
               "muted" if name == "zeros" else "ink", 9.5)
-    for row in range(rows):
-        write(ax, 1.9, rows + 3.57 - row, str(16 * row), "muted", 9.5,
-              ha="right")
-    for (_, _, name, color), (x, y) in zip(FIELDS, (
-            (0.3, 1.9), (4.7, 1.9), (8.3, 1.9), (13.4, 1.9),
-            (0.3, 0.9), (6.5, 0.9), (13.4, 0.9), (0.3, -0.1))):
+        if column == 0:
+            write(ax, 1.9, y + 0.47, str(i), "muted", 9.5, ha="right")
+    for (_, _, name, color), x, y in zip(
+            FIELDS, (0.3, 4.7, 8.3, 13.4, 0.3, 6.5, 13.4, 0.3),
+            (1.9, 1.9, 1.9, 1.9, 0.9, 0.9, 0.9, -0.1)):
         swatch(ax, x, y, 0.7, 0.7, tint(color, 0.6), name, gap=0.25, size=10,
                ink="ink")
     ax.set_ylim(-0.3, rows + 4.2)
@@ -105,12 +109,7 @@ def windows(tokens: list[str], length: int, epochs) -> Picture:
     fig, ax = board(height, n + 4.2)
     left, top = 3.9, height - 4.6
     for t, token in enumerate(tokens):
-        last = token == "<|endoftext|>"
-        rect(ax, left + t + 0.05, top, 0.9, 0.9,
-             "key" if last else tint("tokenizer", 0.7))
-        write(ax, left + t + 0.35, top + 1.2, "end of text" if last
-              else token.strip(" ").translate(VISIBLE), "ink", 9.5,
-              rotation=60, ha="left", va="bottom", rotation_mode="anchor")
+        _token(ax, left + t, top, token)
     for e, (offset, places) in enumerate(epochs):
         y = top - 3.2 * (e + 1) + 0.6
         write(ax, 0.1, y + 0.9, f"epoch {e}", "ink", ha="left")
@@ -125,6 +124,15 @@ def windows(tokens: list[str], length: int, epochs) -> Picture:
         f" two epochs, {length + 1} tokens each. The last token of a window"
         " is the first of the next. The second epoch begins at another"
         " offset, and the numbers in the windows, their order, are others.")
+
+
+def _token(ax, x, y, token):
+    """The square of a token, its name above it."""
+    last = token == "<|endoftext|>"
+    rect(ax, x + 0.05, y, 0.9, 0.9, "key" if last else tint("tokenizer", 0.7))
+    write(ax, x + 0.35, y + 1.2, "end of text" if last
+          else token.strip(" ").translate(VISIBLE), "ink", 9.5, rotation=60,
+          ha="left", va="bottom", rotation_mode="anchor")
 
 
 def never_seen(epochs: list[float], shares: list[float]) -> Picture:

@@ -60,34 +60,38 @@ def _row(ax, y, cell, label, values):
 
 def table_sum(tokens: list[str], ids, token_rows, position_rows) -> Picture:
     """Rows of wte + rows of wpe = what enters the first block."""
-    n, cell = len(tokens), 1.75
-    height = 9.2 + 3 * n
-    fig, ax = board(height)
+    n, cell, top = len(tokens), 1.75, 1.9 + 3 * len(tokens)
+    fig, ax = board(top + 7.3)
     rows, places = ([[float(v) for v in row[:8]] for row in table]
                     for table in (token_rows, position_rows))
     sums = [[a + b for a, b in zip(p, q)] for p, q in zip(rows, places)]
     peak = max(abs(v) for r in sums for v in r)
-    top, half = height - 7.3, 4 * cell
     for i, token in enumerate(tokens):
-        write(ax, 7.8, top - 3 * i + 0.4, token.strip(), size=11.5,
-              ha="right", va="baseline")
+        y = top - 3 * i
+        write(ax, 7.8, y + 0.4, token.strip(), size=11.5, ha="right",
+              va="baseline")
         for x, sign in ((23.7, "+"), (39.9, "=")):
-            write(ax, x, top - 3 * i + cell / 2, sign, size=13)
+            write(ax, x, y + cell / 2, sign, size=13)
     ids = ", ".join(str(int(i)) for i in ids)
-    for x, table, name, color, below in (
-            (8.6, rows, "row of wte", "embedding", f"ids {ids}"),
-            (24.8, places, "row of wpe", "position",
-             f"positions 0 to {n - 1}"),
-            (41, sums, "their sum", "residual", "first 8 numbers each")):
-        write(ax, x + half, height - 2.4, name, color, 11.5,
-              fontweight="semibold")
-        for i, values in enumerate(table):
-            _strip(ax, x, top - 3 * i, values, cell, peak)
-        write(ax, x + half, top - 3 * n + 0.8, below, "muted", 9.5)
+    for looks in ((8.6, rows, "row of wte", "embedding", f"ids {ids}"),
+                  (24.8, places, "row of wpe", "position",
+                   f"positions 0 to {n - 1}"),
+                  (41, sums, "their sum", "residual",
+                   "first 8 numbers each")):
+        _table(ax, top, cell, peak, *looks)
     return picture(fig, f"For each of the first {n} tokens, eight coloured"
                         " numbers of its row of wte, plus eight of the row of"
                         " wpe at its position, equal eight numbers of the"
                         " vector that enters the first block.")
+
+
+def _table(ax, top, cell, peak, x, rows, name, color, below):
+    """Rows of a table below each other, words above and below them."""
+    middle = x + 4 * cell
+    write(ax, middle, top + 4.9, name, color, 11.5, fontweight="semibold")
+    for i, values in enumerate(rows):
+        _strip(ax, x, top - 3 * i, values, cell, peak)
+    write(ax, middle, top - 3 * len(rows) + 0.8, below, "muted", 9.5)
 
 
 def neighbours(trained: dict, untrained: dict) -> Picture:
@@ -98,9 +102,8 @@ def neighbours(trained: dict, untrained: dict) -> Picture:
     """
     tables = (("Trained", trained), ("Random, as before training", untrained))
     n = len(next(iter(trained.values())))
-    height = 3.5 * sum(len(found) for _, found in tables) + 12
-    fig, ax = board(height)
-    y = height
+    y = 3.5 * sum(len(found) for _, found in tables) + 12
+    fig, ax = board(y)
     for title, found in tables:
         y -= 3.4
         write(ax, 0.2, y, title, size=12, ha="left", fontweight="semibold")
@@ -108,12 +111,7 @@ def neighbours(trained: dict, untrained: dict) -> Picture:
         for token, others in found.items():
             y -= 3.5
             _neighbours(ax, y + 0.3, token, others)
-    for i in range(5):
-        cosine, x = 0.2 * i, 9.4 + i * 46.4 / 5
-        _square(ax, x, 0.5, 2.2, 1.5, _shade(cosine))
-        write(ax, x + 2.8, 1.2, f"{cosine:.1f}" + (" cosine" if i == 4
-                                                   else ""),
-              "muted", 10, ha="left")
+    _key_of_cosines(ax)
     words = "; ".join(f"{visible(token)}: " + ", ".join(
         visible(other) for other, _ in others)
         for token, others in trained.items())
@@ -132,6 +130,13 @@ def _neighbours(ax, y, token, others):
         x, w = 9.4 + i * step, step - 0.5
         _square(ax, x, y, w, 2.9, _shade(cosine))
         write(ax, x + w / 2, y + 1.45, visible(other))
+
+
+def _key_of_cosines(ax):
+    for i, text in enumerate(("0.0", "0.2", "0.4", "0.6", "0.8 cosine")):
+        x = 9.4 + i * 46.4 / 5
+        _square(ax, x, 0.5, 2.2, 1.5, _shade(0.2 * i))
+        write(ax, x + 2.8, 1.2, text, "muted", 10, ha="left")
 
 
 def _shade(cosine):

@@ -31,19 +31,10 @@ def wide_and_back(x, hidden, gated, out, word: str) -> Picture:
         _strip(ax, place, middle, w, height, vector[::step],
                max(abs(v) for v in scale[::step]))
         write(ax, place + w / 2, 2.4, f"{len(vector):,}")
-    bold = dict(color="feed_forward", size=12, fontweight="semibold")
-    for (left, right), (h0, h1), name in (
-            (places[:2], (short, tall), "c_fc"),
-            (places[2:], (tall, short), "c_proj")):
-        a, b = left + w + 0.7, right - 0.7
-        ax.add_patch(Polygon(
-            [(a, middle - h0 / 2), (a, middle + h0 / 2), (b, middle + h1 / 2),
-             (b, middle - h1 / 2)], edgecolor="none",
-            facecolor=tint("feed_forward", 0.82)))
-        write(ax, (a + b) / 2, middle, name, **bold)
-    start, end = places[1] + w, places[2]
-    arrow(ax, (start + 1, middle), (end - 1, middle), "feed_forward")
-    write(ax, (start + end) / 2, middle + 1.9, "GELU", **bold)
+    _funnel(ax, 7.3, 20.3, middle, short, tall, "c_fc")
+    _funnel(ax, 35.7, 48.7, middle, tall, short, "c_proj")
+    arrow(ax, (24.6, middle), (31.4, middle), "feed_forward")
+    write(ax, 28, middle + 1.9, "GELU", **BOLD)
     for place, side in ((places[0], "in"), (places[3], "out")):
         write(ax, place + w / 2, middle + short / 2 + 3, f"“{word}”\n{side}",
               linespacing=1.15)
@@ -53,6 +44,18 @@ def wide_and_back(x, hidden, gated, out, word: str) -> Picture:
                         " vector is widened four times by c_fc, goes through"
                         " GELU, which pulls what is below zero close to zero,"
                         " and is narrowed back by c_proj.")
+
+
+BOLD = dict(color="feed_forward", size=12, fontweight="semibold")
+
+
+def _funnel(ax, left, right, middle, high, end, name):
+    """From one height to another: a matrix that widens or narrows."""
+    ax.add_patch(Polygon(
+        [(left, middle - high / 2), (left, middle + high / 2),
+         (right, middle + end / 2), (right, middle - end / 2)],
+        edgecolor="none", facecolor=tint("feed_forward", 0.82)))
+    write(ax, (left + right) / 2, middle, name, **BOLD)
 
 
 def _frame(ax, xlim, ylim, **labels):
@@ -75,7 +78,7 @@ def gate(x, opening, gelu, relu, lowest: tuple[float, float]) -> Picture:
             (-0.45, 0.62, "gate Φ(x)", "query", "right", "semibold")):
         write(ax, at, y, text, color, None, ha=side, va="baseline",
               fontweight=weight)
-    place = f"({lowest[0]:.2f}, {lowest[1]:.2f})".replace("-", "\N{MINUS SIGN}")
+    place = f"({lowest[0]:.2f}, {lowest[1]:.2f})".replace("-", "−")
     write(ax, lowest[0], lowest[1] - 0.2, f"lowest at {place}", size=10)
     return picture(fig, "GELU against ReLU. GELU is x times a gate that opens"
                         " smoothly from 0 to 1: it follows ReLU far from"

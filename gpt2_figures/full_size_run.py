@@ -21,25 +21,16 @@ def loss(tokens: Sequence[float], minutes: Sequence[float],
     frequencies; held_out: tokens, minutes and loss of the evaluation.
     """
     fig, axes = canvas(height=3.1, columns=2, sharey=True)
-    million, means = [t / 1e6 for t in tokens], smooth(losses)
-    for ax, xs, at, words in ((axes[0], million, held_out[0] / 1e6,
-                               "million tokens read"),
-                              (axes[1], minutes, held_out[1],
-                               "minutes in updates")):
-        for y in (uniform, frequent):
-            dashed(ax, y=y)
-        ax.plot(xs, losses, color=tint("right", 0.6), linewidth=0.8)
-        ax.plot(xs, means, color=COLORS["right"])
-        ax.plot(at, held_out[2], "D", color=COLORS["key"], markersize=7,
-                zorder=5)
-        ax.set(xlabel=words, xlim=(0, 1.04 * at))
-        grid(ax)
-    height = uniform - min(*means, held_out[2], frequent)
+    million, (read, time, end) = [t / 1e6 for t in tokens], held_out
+    _curve(axes[0], million, losses, (read / 1e6, end), "million tokens read")
+    _curve(axes[1], minutes, losses, (time, end), "minutes in updates")
+    height = uniform - min(*smooth(losses), end, frequent)
     axes[0].set(ylabel="nats per token",
                 ylim=(uniform - 1.3 * height, uniform + 0.18 * height))
     label(axes[0], 0.12 * million[-1], uniform - 0.35 * height, "training",
           "right")
-    _name_levels(axes[1], uniform, frequent, held_out, height)
+    _levels(axes, uniform, frequent, height)
+    label(axes[1], time, end - 0.13 * height, "held out", "key", ha="right")
     return picture(fig, "Two curves of the training loss, against tokens read"
                         " and against minutes: both fall from the line of a"
                         " model that knows nothing towards that of one that"
@@ -47,15 +38,25 @@ def loss(tokens: Sequence[float], minutes: Sequence[float],
                         " marks the loss on held-out text at the end.")
 
 
-def _name_levels(ax, uniform, frequent, held_out, height):
-    """The names of the two lines and of the diamond."""
-    for y, words, color in (
-            (uniform + 0.07 * height, "knowing nothing", "muted"),
-            (frequent + 0.3 * height, "knowing frequencies", "muted"),
-            (held_out[2] - 0.13 * height, "held out", "key")):
-        label(ax, held_out[1], y, words, color, ha="right")
-    ax.annotate("", (0.8 * held_out[1], frequent),
-                (0.8 * held_out[1], frequent + 0.26 * height),
+def _curve(ax, xs, losses, held_out, words):
+    """The training loss and its mean; a diamond for the held-out loss."""
+    ax.plot(xs, losses, color=tint("right", 0.6), linewidth=0.8)
+    ax.plot(xs, smooth(losses), color=COLORS["right"])
+    ax.plot(*held_out, "D", color=COLORS["key"], markersize=7, zorder=5)
+    ax.set(xlabel=words, xlim=(0, 1.04 * held_out[0]))
+    grid(ax)
+
+
+def _levels(axes, uniform, frequent, height):
+    """Two dashed lines across both charts, named in the second."""
+    end = axes[1].get_xlim()[1] / 1.04
+    for y, lift, words in ((uniform, 0.07, "knowing nothing"),
+                           (frequent, 0.3, "knowing frequencies")):
+        for ax in axes:
+            dashed(ax, y=y, zorder=1)
+        label(ax, end, y + lift * height, words, "muted", ha="right")
+    ax.annotate("", (0.8 * end, frequent),
+                (0.8 * end, frequent + 0.26 * height),
                 arrowprops=dict(arrowstyle="-", color=COLORS["muted"]))
 
 
@@ -99,17 +100,20 @@ def decoding(rows: Sequence[Mapping], batches: Sequence[int]) -> Picture:
         ax.set_title(f"{batch} text{'s' * (batch > 1)} at once",
                      fontsize=11.5)
     axes[-1].set_xlabel("tokens per second; the bar is the memory's bound")
-    used = {row["method"] for row in rows}
-    legend(fig, handles=[
-        axes[0].plot([], [], mark, color=COLORS[color], label=name)[0]
-        for name, (color, mark) in METHODS.items() if name in used],
-        loc="outside upper center", ncols=2, handletextpad=0.2,
-        columnspacing=1.2, fontsize=None, frameon=True)
+    _key_of_methods(fig, axes[0], {row["method"] for row in rows})
     return picture(fig, "Decoding speed of four sizes on a logarithmic scale,"
                         " one panel for each number of texts at once. Each"
                         " size has marks for our package and transformers,"
                         " and a bar for the most that the memory's bandwidth"
                         " allows.")
+
+
+def _key_of_methods(fig, ax, used):
+    legend(fig, handles=[
+        ax.plot([], [], mark, color=COLORS[color], label=name)[0]
+        for name, (color, mark) in METHODS.items() if name in used],
+        loc="outside upper center", ncols=2, handletextpad=0.2,
+        columnspacing=1.2)
 
 
 def _speed(ax, y, row):

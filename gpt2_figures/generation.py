@@ -148,31 +148,37 @@ def ragged(rows, prompt: int, mask, stop: int, pad: int, decode) -> Picture:
 
     rows: lists of ids; prompt: columns of the prompt; mask: its padding.
     """
-    n, top = len(rows[0]), len(rows) * TALL + 4.6
+    n, top, x = len(rows[0]), len(rows) * TALL + 4.6, 0.15 + prompt * PITCH
     fig, ax = board(top + 5.8, n * PITCH + 0.6)
-    x = 0.15 + prompt * PITCH
     for r, row in enumerate(rows):
         y, words = top - (r + 1) * TALL + 0.4, ["", ""]   # prompt, new
-        for c, (id, kind) in enumerate(zip(row, _kinds(row, prompt, mask[r],
-                                                       stop))):
+        kinds = _kinds(row, prompt, mask[r], stop)
+        for c, (id, kind) in enumerate(zip(row, kinds)):
             _cell(ax, 0.4 + c * PITCH, y, kind, id)
             if kind != "padding":
                 words[c >= prompt] += decode(id)
-        for text, shift, side in zip(words, (-0.8, 0.8), ("right", "left")):
-            write(ax, x + shift, y + 3.85, text.strip(), "muted", ha=side,
-                  style="italic")
+        _astride(ax, x, y + 3.85, *map(str.strip, words), color="muted",
+                 style="italic")
     ax.plot([x, x], [4.2, top + 0.5], color=COLORS["ink"], linewidth=LINE)
-    write(ax, x - 0.8, top + 2.8, "read at once", ha="right")
-    write(ax, x + 0.8, top + 2.8, "one column a step →", ha="left")
-    for i, kind in enumerate(KINDS):
-        at = 0.4 + i * n * PITCH / 4
-        _cell(ax, at, 0.3, kind)
-        write(ax, at + PITCH, 1.75, kind, ha="left")
+    _astride(ax, x, top + 2.8, "read at once", "one column a step →")
+    _key_of_cells(ax, n * PITCH / 4)
     return picture(fig, "Three rows of token ids. Short prompts have padding"
                         " on their left, so that all prompts end in the same"
                         " column. New tokens follow to the right; each row"
                         " ends with the full stop at its own place and is"
                         " padded after it.")
+
+
+def _key_of_cells(ax, step):
+    for i, kind in enumerate(KINDS):
+        _cell(ax, 0.4 + i * step, 0.3, kind)
+        write(ax, 0.4 + i * step + PITCH, 1.75, kind, ha="left")
+
+
+def _astride(ax, x, y, before, after, **kwargs):
+    """Words on both sides of the line between prompt and new tokens."""
+    write(ax, x - 0.8, y, before, ha="right", **kwargs)
+    write(ax, x + 0.8, y, after, ha="left", **kwargs)
 
 
 def _kinds(row, prompt, mask, stop):

@@ -226,19 +226,18 @@ def copying(panels: Mapping[str, Mapping[str, Sequence[float]]],
     """
     fig, axes = canvas(height=2.2 * len(panels) + 0.45, rows=len(panels),
                        squeeze=False)
-    for ax, period, (title, curves) in zip(axes[:, 0], periods,
+    for ax, period, (title, losses) in zip(axes.flat, periods,
                                            panels.items()):
         ax.axvspan(period, 2 * period - 1, color=tint("attention", 0.88),
                    linewidth=0)
-        lines(ax, curves, ("right", "wrong", "muted"),
+        lines(ax, losses, ("right", "wrong", "muted"),
               ("-", "-", (0, (3, 2))))
         ax.set(title=title, ylabel="loss, nats", ylim=(0, None),
                xlim=(1, 2 * period - 1))
         grid(ax)
     ax.set_xlabel("position; shaded: the repetition")
-    handles, names = ax.get_legend_handles_labels()
-    legend(fig, handles=handles, labels=names, ncols=3, handlelength=1.4,
-           loc="outside lower center")
+    legend(fig, handles=ax.get_legend_handles_labels()[0], ncols=3,
+           handlelength=1.4, loc="outside lower center")
     return picture(fig, "Loss by position on random tokens and their"
                         f" repetition, for {' and '.join(panels)}: as they"
                         " are, without their highest induction heads, and"

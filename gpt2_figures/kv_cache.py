@@ -1,8 +1,8 @@
 """The pictures of chapter 12: what a cache stores, saves and costs."""
 from gpt2_figures.shapes import (bars, blank, matrix, name_rows, rect, swatch,
                                  tag, write)
-from gpt2_figures.style import (COLORS, LINE, Picture, canvas, picture, tint,
-                                visible)
+from gpt2_figures.style import (COLORS, LINE, Picture, canvas, picture, short,
+                                tint)
 
 KEPT, FREE = tint("key", 0.6), tint("line", 0.6)
 
@@ -81,8 +81,7 @@ def contents(tokens: list[str], keys, values, layer: int,
         for i in range(1, len(tokens)):
             if tokens[i] != tokens[i - 1]:
                 ax.axvline(i - 0.5, color="white", linewidth=2.5)
-    axes[1].set_xticks(range(len(tokens)), [t.strip() or visible(t)
-                                            for t in tokens], rotation=90)
+    axes[1].set_xticks(range(len(tokens)), map(short, tokens), rotation=90)
     axes[1].tick_params(labelsize=8.5, pad=1)
     return picture(fig, f"Two grids of coloured squares, {len(tokens)} tokens"
                         f" wide and {len(columns[0])} numbers high: the keys"

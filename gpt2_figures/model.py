@@ -3,8 +3,8 @@ import math
 
 from gpt2_figures.shapes import (arrow, blank, board, box, dashed, ghost, grid,
                                  label, name_rows, tag, write)
-from gpt2_figures.style import (COLORS, LINE, Picture, canvas, picture, tint,
-                                visible)
+from gpt2_figures.style import (COLORS, LINE, VISIBLE, Picture, canvas,
+                                picture, tint, visible)
 
 # The parts of a small GPT-2, from bottom to top: name, label, colour.
 STACK = [("wte", "wte + wpe", "embedding"), ("h.0", "h.0", "residual"),
@@ -58,7 +58,7 @@ def shift(tokens: list[str]) -> Picture:
     fig, ax = canvas(height=2.15)
     blank(ax, 56, 21)
     left, pitch = 8.6, 47.4 / len(tokens)
-    words = [token.replace(" ", "·") for token in tokens]
+    words = [token.translate(VISIBLE) for token in tokens]
     for y, name in ((3.6, "ids"), (10.6, "logits"), (17.6, "labels")):
         write(ax, 0.3, y, name, "muted", 11, ha="left")
     for i, (word, following) in enumerate(zip(words, [*words[1:], None])):
@@ -86,18 +86,16 @@ def residual_std(curves: dict[tuple[int, bool], list[float]]) -> Picture:
     for (layers, scaled), stds in curves.items():
         color, deep = "right" if scaled else "wrong", layers > 12
         ax.plot(range(1, layers + 1), stds, color=COLORS[color], zorder=3,
-                linewidth=LINE * 1.5, linestyle="-" if deep or not scaled
+                linewidth=LINE * 1.5, marker="o", markevery=[-1],
+                markersize=6.5, linestyle="-" if deep or not scaled
                 else (0, (2.4, 1.6)))
-        ax.plot(layers, stds[-1], "o", markersize=6.5, zorder=4,
-                color=COLORS[color])
         tag(ax, (layers, stds[-1]), (-9, 7) if deep else
             (10, 3 if scaled else -12), f"{layers} layers: {stds[-1]:.2f}",
             color, zorder=5, ha="right" if deep else "left",
             bbox=dict(facecolor="white", edgecolor="none", pad=1.2))
-    for y, color, text in ((1.94, "wrong", "without the factor"),
-                           (0.92, "right", "c_proj divided by √(2 · layers)")):
-        label(ax, 48, y, text, color, size=11, pad=1.2, ha="right",
-              va="baseline")
+    looks = dict(size=11, pad=1.2, ha="right", va="baseline")
+    label(ax, 48, 1.94, "without the factor", "wrong", **looks)
+    label(ax, 48, 0.92, "c_proj divided by √(2 · layers)", "right", **looks)
     ax.set(xlabel="blocks passed", ylabel="std of the residual stream",
            xlim=(0, 49.5), ylim=(0, 3.6), xticks=[0, 12, 24, 36, 48],
            yticks=[0, 1, 2, 3])
@@ -120,15 +118,11 @@ def tied_gradient(tokens: list[str], bottom: list[float], top: list[float],
     for ax, values, color, title in (
             (axes[0], bottom, "embedding", "from below: wte"),
             (axes[1], top, "head", "from above: head")):
-        ax.barh(rows, values, color=COLORS[color], height=0.68)
-        ax.set_title(title, color=COLORS[color], fontsize=12)
-        name_rows(ax, [t.replace(" ", "·") for t in tokens], rows, spine=True)
+        name_rows(ax, [t.translate(VISIBLE) for t in tokens], rows, spine=True)
+        _gradients(ax, rows, values, color, title)
         ax.axhline(n_read - 0.1, color=COLORS["line"], linewidth=0.8)
         ax.set(xlabel="gradient norm of the row", xlim=(0, None),
                ylim=(rows[-1] + 0.6, -0.6))
-        for row, value in zip(rows, values):
-            if value < 0.02 * max(values):
-                _aside(ax, 0.02, row, "tiny" if value else "none", 9.5)
     _aside(axes[1], 0.97, (rows[-1] + rows[n_read]) / 2,
            "not in the\nsentence", 10, ha="right")
     return picture(fig, "Bars for the rows of wte that belong to the 13"
@@ -137,6 +131,15 @@ def tied_gradient(tokens: list[str], bottom: list[float], top: list[float],
                         " successor get a gradient. From above every row gets"
                         " one; it is tiny for the first token and the three"
                         " others, which are never a label.")
+
+
+def _gradients(ax, rows, values, color, title):
+    """Bars; words where a bar is too short to be seen."""
+    ax.barh(rows, values, color=COLORS[color], height=0.68)
+    ax.set_title(title, color=COLORS[color], fontsize=12)
+    for row, value in zip(rows, values):
+        if value < 0.02 * max(values):
+            _aside(ax, 0.02, row, "tiny" if value else "none", 9.5)
 
 
 def _aside(ax, x, y, text, size, ha="left"):
@@ -210,15 +213,7 @@ def gallery(results: dict[str, dict[str, tuple]]) -> Picture:
     _same_token(side, top, [trained[name][2] for name in order],
                 [random[name][2] for name in order])
     name_rows(ax, order, down=False, spine=True)
-    ax.set(xlim=(least, 40), ylim=(-0.6, top + 1.6),
-           xlabel="change of the loss, nats per token")
-    ax.set_xticks([1e-6, 1e-4, 1e-2, 1], ["10⁻⁶", "10⁻⁴", "0.01", "1"])
-    for x in (1e-6, 1e-4, 1e-2, 1):
-        ax.plot([x, x], [-0.6, top], color=COLORS["line"], zorder=0,
-                linewidth=LINE * 0.5)
-    write(ax, least, top + 1.5, "bar: trained    ◇ random weights\n"
-          "pale: 95% of the tokens stay the same", ha="left", va="top",
-          linespacing=1.3)
+    _loss_axis(ax, least, top)
     return picture(
         fig, "Bars, one for each mistake: the change of the trained model's"
         " loss on a logarithmic scale, with a mark for random weights. No"
@@ -238,6 +233,20 @@ def _mistake(ax, row, least, change, same, untrained):
     ax.plot(abs(untrained), row, "D", markersize=6.5, zorder=5,
             markerfacecolor="white", markeredgewidth=LINE,
             markeredgecolor=COLORS["ink"])
+
+
+def _loss_axis(ax, least, top):
+    """A logarithmic axis, rules that end below the words, and the words."""
+    places = {1e-6: "10⁻⁶", 1e-4: "10⁻⁴", 1e-2: "0.01", 1: "1"}
+    ax.set(xlim=(least, 40), ylim=(-0.6, top + 1.6),
+           xlabel="change of the loss, nats per token")
+    ax.set_xticks(list(places), places.values())
+    for x in places:
+        ax.plot([x, x], [-0.6, top], color=COLORS["line"], zorder=0,
+                linewidth=LINE * 0.5)
+    write(ax, least, top + 1.5, "bar: trained    ◇ random weights\n"
+          "pale: 95% of the tokens stay the same", ha="left", va="top",
+          linespacing=1.3)
 
 
 def _same_token(ax, top, trained, random):

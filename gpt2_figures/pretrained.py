@@ -23,7 +23,6 @@ def anatomy(length: int, header: dict, total: int) -> Picture:
     length: bytes of the header; header: {name: entry}; total: file size.
     """
     fig, ax = board(37.5)
-    # the file, not to scale: 8 bytes, header, data
     for x, width, text, color in ((1, 8, "8 bytes", "muted"),
                                   (9.4, 13, "header", "tokenizer"),
                                   (22.8, 32.2, "numbers", "residual")):
@@ -32,17 +31,7 @@ def anatomy(length: int, header: dict, total: int) -> Picture:
                           (22.8, f"{8 + length:,}", "center"),
                           (55, f"{total:,}", "right")):
         write(ax, x, 34.6, text, "muted", 10, ha=side)
-    name, entry = next(iter(header.items()))
-    start, end = entry["data_offsets"]
-    for x, y, text, color in (
-            (1, 23.6, f"{length:,} as a number", "muted"),
-            (1, 20.4, f"“{name}”:", "ink"),
-            (4, 17.4, f"type {entry['dtype']}, shape {entry['shape']}, bytes"
-             f" {start:,} to {end:,}", "ink"),
-            (1, 14.4, f"… and {len(header) - 1} more", "muted")):
-        write(ax, x, y, text, color, ha="left")
-    arrow(ax, (5, 27.2), (5, 24.8))
-    arrow(ax, (15.9, 27.2), (15.9, 21.8))
+    _header(ax, length, header)
     _to_scale(ax, header)
     return picture(fig, "A safetensors file as a strip: 8 bytes with the"
                         " length of the header, the header in JSON, the"
@@ -50,6 +39,21 @@ def anatomy(length: int, header: dict, total: int) -> Picture:
                         " of four blocks one behind the other, then the"
                         " position table and the token table, which takes"
                         " almost half of this small model.")
+
+
+def _header(ax, length, header):
+    """What the first two parts say; of the header its first entry."""
+    name, entry = next(iter(header.items()))
+    start, end = entry["data_offsets"]
+    arrow(ax, (5, 27.2), (5, 24.8))
+    arrow(ax, (15.9, 27.2), (15.9, 21.8))
+    for x, y, text, color in (
+            (1, 23.6, f"{length:,} as a number", "muted"),
+            (1, 20.4, f"“{name}”:", "ink"),
+            (4, 17.4, f"type {entry['dtype']}, shape {entry['shape']}, bytes"
+             f" {start:,} to {end:,}", "ink"),
+            (1, 14.4, f"… and {len(header) - 1} more", "muted")):
+        write(ax, x, y, text, color, ha="left")
 
 
 def _to_scale(ax, header):
@@ -125,16 +129,10 @@ def _outline(ax, middle, rows, columns, C, color, ink):
 
 def bits(weight: float) -> Picture:
     """One number in float32, bfloat16 and float16, bit by bit."""
-    import numpy as np
-    single = struct.unpack(">I", struct.pack(">f", weight))[0]
-    # bfloat16: the upper half of float32, rounded to the nearest even
-    brain = (single + 0x7FFF + ((single >> 16) & 1)) >> 16
-    half = int(np.float16(weight).view(np.uint16))
     fig, ax = canvas(height=2.3)
     blank(ax, 40.5, 16.6)
-    for y, name, digits, exponent in ((10.1, "float32", f"{single:032b}", 8),
-                                      (5.9, "bfloat16", f"{brain:016b}", 8),
-                                      (1.7, "float16", f"{half:016b}", 5)):
+    for y, (name, digits, exponent) in zip((10.1, 5.9, 1.7),
+                                           _formats(weight)):
         write(ax, 0, y + 1.3, name, "ink", 11, ha="left")
         for j, digit in enumerate(digits):
             rect(ax, 7.8 + j, y, 0.94, 2.6, tint(
@@ -150,6 +148,16 @@ def bits(weight: float) -> Picture:
                         " exponent bits, 23 fraction bits. bfloat16: 1, 8 and"
                         " 7, the upper half of float32, rounded. float16: 1,"
                         " 5 and 10.")
+
+
+def _formats(weight):
+    """Name, bits and size of the exponent in three number formats."""
+    single, = struct.unpack(">I", struct.pack(">f", weight))
+    # bfloat16: the upper half of float32, rounded to the nearest even
+    brain = (single + 0x7FFF + ((single >> 16) & 1)) >> 16
+    half, = struct.unpack(">H", struct.pack(">e", weight))
+    return (("float32", f"{single:032b}", 8), ("bfloat16", f"{brain:016b}", 8),
+            ("float16", f"{half:016b}", 5))
 
 
 def sizes(gigabytes: dict[str, tuple[float, float]]) -> Picture:

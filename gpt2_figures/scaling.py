@@ -30,27 +30,33 @@ def roofline(per_byte: Mapping[str, float], peak: float,
     for name, x in per_byte.items():
         ax.plot(x, roof(x), "o", color=COLORS[PART_COLORS[name]],
                 markersize=9, zorder=5)
-        if x <= corner:
-            dx, dy = BESIDE.get(name, (1.35, 0.75))
-            label(ax, x * dx, roof(x) * dy, name, PART_COLORS[name])
-    flat = sorted((x, name) for name, x in per_byte.items() if x > corner)
-    for i, (x, name) in enumerate(flat):
-        y = top * 0.5 ** (i + 1)
-        ax.plot([x, x], [y, top], color=COLORS["line"], linewidth=0.8)
-        label(ax, x, y, name, PART_COLORS[name], ha="center")
     ax.set(xscale="log", yscale="log", xlim=(low, high),
            ylim=(roof(low), top * 3), xlabel="FLOPs per byte moved",
            ylabel="GFLOP/s that can be reached")
-    for x, y, words, foot in (
-            (high, top * 1.15, "arithmetic decides", "bottom"),
-            (corner * 0.3, roof(corner * 0.3) * 1.6, "memory decides",
-             "baseline")):
-        write(ax, x, y, words, "muted", ha="right", va=foot)
+    _name_parts(ax, per_byte, corner, roof)
     return picture(fig, "Roofline of this device: a slope on which memory"
                         " decides, then a flat roof on which arithmetic"
                         " decides. AdamW and the norms lie low on the slope;"
                         " the matrix products of attention, feed-forward and"
                         " head lie far to the right, under the flat roof.")
+
+
+def _name_parts(ax, per_byte, corner, roof):
+    """Names of both roofs; of the parts beside the slope or below the flat."""
+    top = below = roof(corner)
+    for x, y, words, foot in (
+            (ax.get_xlim()[1], top * 1.15, "arithmetic decides", "bottom"),
+            (corner * 0.3, top * 0.48, "memory decides", "baseline")):
+        write(ax, x, y, words, "muted", ha="right", va=foot)
+    for name, x in sorted(per_byte.items(), key=lambda item: item[1]):
+        if x <= corner:
+            dx, dy = BESIDE.get(name, (1.35, 0.75))
+            label(ax, x * dx, roof(x) * dy, name, PART_COLORS[name])
+        else:
+            below /= 2
+            ax.plot([x, x], [below, roof(x)], color=COLORS["line"],
+                    linewidth=0.8)
+            label(ax, x, below, name, PART_COLORS[name], ha="center")
 
 
 def predicted(said: Mapping[str, float],
@@ -229,6 +235,32 @@ def costs(sizes: Mapping[str, float],
     """
     fig, ax = canvas(height=3.5)
     low, high = 3e18, 8e21
+    _machines(ax, low, high)
+    for name, (flops, _, hours) in published.items():
+        ax.plot(flops, hours, "o", color=COLORS["ink"], markersize=7,
+                zorder=5)
+        label(ax, flops * (1.35 if name == "llm.c 124M" else 1.25),
+              hours * 0.8, name)
+    for name, flops in sizes.items():
+        _size(ax, flops, SHORT[name])
+    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(0.3, 2e3),
+           xlabel="FLOPs of the run", ylabel="hours")
+    return picture(fig, "Hours against FLOPs of a run on logarithmic axes."
+                        " Two bands, for 8 A100 and 8 H100 at 25 to 65 % of"
+                        " their peak. The published runs of nanoGPT and llm.c"
+                        " lie in the bands of their machines. Vertical lines:"
+                        " the four sizes on 300 billion tokens.")
+
+
+def _size(ax, flops, name):
+    """An upright rule for one of the four sizes."""
+    ax.axvline(flops, color=COLORS["line"], linewidth=LINE * 0.7, zorder=0)
+    write(ax, flops * 0.96, 0.33, name, "muted", 10, rotation=90, ha="right",
+          va="bottom")
+
+
+def _machines(ax, low, high):
+    """A band for each machine, from 65 down to 25 % of its peak."""
     for rate, name, color, lift in ((8 * 312e12, "8 A100", "key", 2.6),
                                     (8 * 989e12, "8 H100", "query", 0.38)):
         hours = [[f / (rate * m) / 3600 for f in (low, high)]
@@ -237,20 +269,3 @@ def costs(sizes: Mapping[str, float],
                         linewidth=0, zorder=1)
         label(ax, 6e19, 6e19 / (rate * 0.4) / 3600 * lift, name, color,
               ha="center")
-    for name, (flops, _, hours) in published.items():
-        ax.plot(flops, hours, "o", color=COLORS["ink"], markersize=7,
-                zorder=5)
-        label(ax, flops * (1.35 if name == "llm.c 124M" else 1.25),
-              hours * 0.8, name)
-    for name, flops in sizes.items():
-        ax.axvline(flops, color=COLORS["line"], linewidth=LINE * 0.7,
-                   zorder=0)
-        write(ax, flops * 0.96, 0.33, SHORT[name], "muted", 10, rotation=90,
-              ha="right", va="bottom")
-    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(0.3, 2e3),
-           xlabel="FLOPs of the run", ylabel="hours")
-    return picture(fig, "Hours against FLOPs of a run on logarithmic axes."
-                        " Two bands, for 8 A100 and 8 H100 at 25 to 65 % of"
-                        " their peak. The published runs of nanoGPT and llm.c"
-                        " lie in the bands of their machines. Vertical lines:"
-                        " the four sizes on 300 billion tokens.")

@@ -188,3 +188,8 @@ def visible(token: str, most: int = 12) -> str:
         name = token
     name = name.translate(VISIBLE)
     return name if len(name) <= most else name[:most - 1] + "…"
+
+
+def short(token: str) -> str:
+    """A token without the spaces around it; an arrow for a line's end."""
+    return token.strip() or visible(token)

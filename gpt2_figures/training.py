@@ -92,10 +92,9 @@ def update() -> Picture:
                                (40.2, 5.8, "clip", "key"),
                                (48.6, 7, "AdamW", "feed_forward")):
         box(ax, x, 8.2, w, 7.2, words, color, size=10.5, radius=0.7)
-    for start, end in (((37.6, 11.8), (40.2, 11.8)),
-                       ((46, 11.8), (48.6, 11.8)), ((52.1, 20.4),
-                                                    (52.1, 15.4))):
-        arrow(ax, start, end, "residual")
+    for *start, x, y in ((37.6, 11.8, 40.2, 11.8), (46, 11.8, 48.6, 11.8),
+                         (52.1, 20.4, 52.1, 15.4)):
+        arrow(ax, start, (x, y), "residual")
     write(ax, 52.1, 22.2, "rate η")
     for x, y, words in ((4.5, 25.6, "batch"),
                         (18.4, 25.6, "one after the other"),
