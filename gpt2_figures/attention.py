@@ -1,7 +1,8 @@
 """Pictures of chapter 05: attention."""
 from matplotlib.patches import Polygon
 
-from gpt2_figures.head_viewer import head_viewer
+# The pages ask for the viewer here.
+from gpt2_figures.head_viewer import head_viewer as head_viewer
 from gpt2_figures.shapes import (arrow, blank, board, box, frame,
                                  heatmap, legend, lines, log_x, name_rows,
                                  rect, swatch, tag, write)

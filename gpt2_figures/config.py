@@ -293,7 +293,7 @@ def memory_by_size(sizes: dict[str, dict[str, int]], cards: list[int],
             PURPOSE_COLORS, "{:.0f}", 3.5, height=0.66)
     for y, parts in enumerate(sizes.values()):
         total = sum(parts.values()) / gib
-        label(ax, total + 0.8, y, f"{total:.0f} GiB", None, pad=1.5,
+        label(ax, total + 0.8, y, f"{total:.0f} GiB", None,
               fontweight="normal", zorder=3)
     for card in cards:
         _dashes(ax, card)

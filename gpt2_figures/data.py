@@ -67,7 +67,8 @@ def bytes_per_token(density: dict[str, float]) -> Picture:
 
 
 FIELDS = ((0, 8, "magic word", "tokenizer"), (8, 4, "version", "position"),
-          (12, 4, "bytes a token", "head"), (16, 8, "number of tokens", "query"),
+          (12, 4, "bytes a token", "head"),
+          (16, 8, "number of tokens", "query"),
           (24, 32, "tokenizer's fingerprint", "value"),
           (56, 32, "checksum of the tokens", "feed_forward"),
           (88, 40, "zeros", "muted"), (128, 1 << 40, "the tokens", "key"))

@@ -20,7 +20,7 @@ def _strip(ax, x, middle, width, height, values, peak):
 
 
 def wide_and_back(x, hidden, gated, out, word: str) -> Picture:
-    """One position through the layer. Each argument: its vector, real values."""
+    """One position through the layer; each argument: its vector, real."""
     fig, ax = board(35.5)
     middle, short, tall, w = 19, 7, 28, 2.6
     places = (4, 21, 32.4, 49.4)

@@ -1,8 +1,8 @@
 """Pictures of chapter 08: the whole model."""
 import math
 
-from gpt2_figures.shapes import (arrow, blank, board, box, dashed, ghost, grid,
-                                 label, name_rows, tag, write)
+from gpt2_figures.shapes import (ON_WHITE, arrow, blank, board, box, dashed,
+                                 ghost, grid, label, name_rows, tag, write)
 from gpt2_figures.style import (COLORS, LINE, VISIBLE, Picture, canvas,
                                 picture, tint, visible)
 
@@ -92,8 +92,8 @@ def residual_std(curves: dict[tuple[int, bool], list[float]]) -> Picture:
         tag(ax, (layers, stds[-1]), (-9, 7) if deep else
             (10, 3 if scaled else -12), f"{layers} layers: {stds[-1]:.2f}",
             color, zorder=5, ha="right" if deep else "left",
-            bbox=dict(facecolor="white", edgecolor="none", pad=1.2))
-    looks = dict(size=11, pad=1.2, ha="right", va="baseline")
+            bbox=ON_WHITE)
+    looks = dict(size=11, ha="right", va="baseline")
     label(ax, 48, 1.94, "without the factor", "wrong", **looks)
     label(ax, 48, 0.92, "c_proj divided by √(2 · layers)", "right", **looks)
     ax.set(xlabel="blocks passed", ylabel="std of the residual stream",

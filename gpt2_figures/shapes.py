@@ -1,8 +1,9 @@
 """The shapes that recur in the book, each drawn in one way.
 
-On a drawing board: boxes, arrows, words, swatches. On axes with units: curves,
-bars with their values, names on white, dashed lines. Tables of squares on both.
-A colour is a name of COLORS or matplotlib's own; options go on to matplotlib.
+On a drawing board: boxes, arrows, words, swatches. On axes with units:
+curves, bars with their values, names on white, dashed lines. Then tables of
+squares. A colour is a name of COLORS or one that matplotlib knows; options go
+on to matplotlib.
 """
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
@@ -128,12 +129,16 @@ def dashed(ax: Axes, *, x: float | None = None, y: float | None = None,
                 linestyle=(0, dashes), **kwargs)
 
 
-def label(ax: Axes, x, y, text, color: str = "ink", *, size: float = 10.5,
-          pad: float = 0.8, **kwargs):
+# What stands behind a name that lies over lines.
+ON_WHITE = dict(facecolor="white", edgecolor="none", pad=1.0)
+
+
+def label(ax: Axes, x, y, text, color: str | None = "ink", *,
+          size: float = 10.5, **kwargs):
     """The name of a mark or of a curve beside it, on white."""
     write(ax, x, y, text, color, size, **{
-        "ha": "left", "fontweight": "semibold", "zorder": 6, **kwargs},
-        bbox=dict(facecolor="white", edgecolor="none", pad=pad))
+        "ha": "left", "fontweight": "semibold", "zorder": 6,
+        "bbox": ON_WHITE, **kwargs})
 
 
 def name_curves(ax: Axes, names: Iterable[str], colors: Iterable[str],
@@ -142,7 +147,7 @@ def name_curves(ax: Axes, names: Iterable[str], colors: Iterable[str],
     """Names of curves below each other, at shares of the axes."""
     for i, (name, color) in enumerate(zip(names, colors)):
         label(ax, x, y - step * i, name, color, transform=ax.transAxes,
-              **{"ha": "right", "pad": 1.0, **kwargs})
+              **{"ha": "right", **kwargs})
 
 
 def tag(ax: Axes, point: tuple[float, float], shift: tuple[float, float],

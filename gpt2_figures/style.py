@@ -51,7 +51,8 @@ def _use_font() -> None:
         pass
     else:
         for weight in ("", "Semibold", "Bold", "It"):
-            path = f"{source_sans.font_directory}/SourceSansPro-{weight or 'Regular'}.ttf"
+            path = (f"{source_sans.font_directory}/SourceSansPro-"
+                    f"{weight or 'Regular'}.ttf")
             font_manager.fontManager.addfont(path)
         families.insert(0, "Source Sans Pro")
     matplotlib.rcParams["font.family"] = families
@@ -96,7 +97,7 @@ _use_font()
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished picture: a cell that ends in one shows it, with its alt text."""
+    """A finished picture: a cell that ends in one shows it, and its alt."""
     png: bytes
     alt: str
     width: int                   # CSS pixels on a wide screen

@@ -69,7 +69,7 @@ def branches(rates: Mapping[str, Sequence[float]]) -> Picture:
                for name, values in rates.items()},
           SHADES, ("--", "-", "-", "-"), first=0)
     for name, color, (x, y, side) in zip(rates, SHADES, places):
-        label(ax, x, y, name, color, ha=side, pad=1.0)
+        label(ax, x, y, name, color, ha=side)
     ax.set(xlabel="updates", ylabel="learning rate, in 1e-3", ylim=(0, 1.2))
     grid(ax)
     return picture(fig, "The learning rate of four plans. All rise together"
