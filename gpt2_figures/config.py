@@ -133,8 +133,9 @@ def who_reads(panels: dict[str, list[list[int]]], words: list[str],
     for ax, (name, rows) in zip(axes, panels.items()):
         _readers(ax, rows, words)
         title, _, below = name.partition("\n")
-        ax.text(0, n + 1.15, title, fontsize=12, fontweight="semibold")
-        ax.text(0, n + 0.3, below, fontsize=10, color=COLORS["muted"])
+        start = dict(ha="left", va="baseline")
+        write(ax, 0, n + 1.15, title, size=12, fontweight="semibold", **start)
+        write(ax, 0, n + 0.3, below, "muted", 10, **start)
     for i, word in enumerate(words):
         write(axes[0], -0.25, n - 0.5 - i, word, ha="right", clip_on=False)
     for value, text in ((2, "reads directly"),

@@ -52,10 +52,9 @@ def box(ax: Axes, x: float, y: float, w: float, h: float, text: str = "",
         linewidth=LINE * 0.8, **kwargs)
     ax.add_patch(patch)
     if text:
-        ax.text(x + w / 2, y + h / 2, text, ha="center", va="center",
-                fontsize=size, fontweight=weight, linespacing=1.15,
-                color="white" if filled else COLORS["ink"],
-                zorder=kwargs.get("zorder", 1) + 2)
+        write(ax, x + w / 2, y + h / 2, text, "white" if filled else "ink",
+              size, fontweight=weight, linespacing=1.15,
+              zorder=kwargs.get("zorder", 1) + 2)
     return patch
 
 
