@@ -138,11 +138,9 @@ def add_captions(app, document, docname):
     name = docname.rpartition("/")[2][3:]
     for cell in document.findall(nodes.container):
         if "tag_export" in cell["classes"]:
-            uri = app.builder.get_relative_uri(docname, "api")
-            anchor = nodes.make_id(f"gpt2.{name}")
+            uri = app.builder.get_relative_uri(docname, f"api/{name}")
             file = nodes.literal(text=f"gpt2/{name}.py")
-            link = nodes.reference("", "", file, internal=True,
-                                   refuri=f"{uri}#{anchor}")
+            link = nodes.reference("", "", file, internal=True, refuri=uri)
             caption = nodes.paragraph("", "exported to ", link,
                                       classes=["export-caption"])
             code = next(each for each in cell.findall(nodes.container)
@@ -152,10 +150,12 @@ def add_captions(app, document, docname):
 
 def plain_docstring(app, what, name, obj, options, lines):
     """Docstrings are written for `help()`: `x` is code, | and * are letters."""
-    if what == "module":            # a chapter's title: the page has it already
-        lines.clear()
+    if what == "module" and name.count(".") == 1:
+        lines.clear()               # a chapter's title: the page has it already
     if what == "property":          # napoleon takes "word: word" for a type
-        lines.insert(0, "")
+        lines[:0] = ["..", ""]
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()               # Python's words on a field of a NamedTuple
     for i, line in enumerate(lines):
         parts = re.split(r"`+([^`]+)`+", line)
         parts[::2] = [re.sub(r"([\\*|]|_(?!\w))", r"\\\1", text)

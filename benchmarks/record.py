@@ -34,21 +34,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import common                        # first: it says where gpt2 is
+import psutil
 import torch
+from ladder import ladder, measure_rung
 
 from gpt2.checks import reference_config
+from gpt2.command_line.runs import read_rows, read_run
 from gpt2.config import GPT2Config
 from gpt2.counting import count_parameters, flops_per_token
-from gpt2.data import SPLITS, Tokens, read_manifest
+from gpt2.data import SPLITS, Tokens
+from gpt2.files.token_files import read_manifest
 from gpt2.generation import generate, generate_texts
 from gpt2.kv_cache import cache_shape
 from gpt2.model import GPT2
 from gpt2.pretrained import load_pair
 from gpt2.scaling import (FastEngine, Speed, can_compile, clock_for,
-                          find_micro_batch, ladder, measure_rung,
-                          measured_bandwidth)
+                          find_micro_batch, measured_bandwidth)
 from gpt2.training import (PRECISIONS, TrainingConfig, accumulate,
-                           find_device, measured_peak, read_rows, read_run)
+                           find_device, measured_peak)
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]
@@ -169,8 +172,7 @@ def record_env(args, scale):
                                            10 if args.tiny else 200),
            "memory": (torch.cuda.get_device_properties(args.device)
                       .total_memory if cuda else
-                      os.sysconf("SC_PHYS_PAGES")
-                      * os.sysconf("SC_PAGE_SIZE")),
+                      psutil.virtual_memory().total),
            "compiles": can_compile(args.device)}
     for best in "peak", "bandwidth":
         row[best] = max(row[best], before.get(best, 0.0))

@@ -55,8 +55,9 @@ def main():
 
     from gpt2 import GPT2Config, load_tokenizer
     from gpt2.checks import reference_model
+    from gpt2.files.task_files import read_lambada
     from gpt2.pretrained import load_pretrained, save_tokenizer
-    from gpt2.zero_shot import make_request, read_lambada, score
+    from gpt2.zero_shot import make_request, score
     logging.disable(logging.WARNING)
     nano = Path(__file__).resolve().parent.parent / "checkpoints" / "nano"
     config = GPT2Config.from_preset(args.preset, vocab_size=4096,

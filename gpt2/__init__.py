@@ -1,7 +1,8 @@
 """GPT-2, exactly as the chapters of the book define it.
 
-Every module is exported from the chapter of the same name. Importing the
-package imports torch and nothing heavier.
+Every module is exported from the chapter of the same name; the packages
+`gpt2.files`, below them, and `gpt2.command_line`, above them, are written by
+hand. Importing this package imports torch and nothing heavier.
 """
 from gpt2.attention import Attention
 from gpt2.block import TransformerBlock

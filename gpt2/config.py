@@ -11,6 +11,8 @@ from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin
 
+from gpt2.files.whole import read_object
+
 # %% chapters/01_config.ipynb#gpt2-fields
 @dataclass(frozen=True)
 class GPT2Fields:
@@ -207,30 +209,6 @@ def config_to_dict(config: GPT2Config) -> dict:
              if f.type is float}
     return {"model_type": "gpt2", **ours, **config.extra}
 
-# %% chapters/01_config.ipynb#read-object
-def _no_twins(pairs: list[tuple]) -> dict:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twin!r} stands twice")
-    return data
-
-
-def read_object(path: Path) -> dict:
-    """The object in a JSON file in UTF-8, with or without a byte order mark.
-
-    ValueError, naming the file, for anything else; OSError without a file.
-    """
-    try:
-        data = json.loads(path.read_bytes().decode("utf-8-sig"),
-                          object_pairs_hook=_no_twins)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return data
-
 # %% chapters/01_config.ipynb#load-and-save
 def _config_file(path: str | Path) -> Path:
     path = Path(path)
@@ -265,7 +243,6 @@ __all__ = [
     "ALIASES",
     "config_from_dict",
     "config_to_dict",
-    "read_object",
     "load_config",
     "save_config",
 ]

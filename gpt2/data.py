@@ -2,253 +2,34 @@
 """14 · Data."""
 
 # %% chapters/14_data.ipynb#imports
-import glob
 import gzip
 import hashlib
 import json
 import lzma
 import math
-import mmap
-import os
-import pickle
-import platform
-import re
-import shutil
-import signal
-import struct
-import sys
-import sysconfig
-import tempfile
-import threading
-import urllib.request
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent import futures
-from contextlib import closing, contextmanager
-from http.client import HTTPException
-from itertools import accumulate, chain
-from multiprocessing import get_context, parent_process, spawn
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from gpt2.tokenizer import Tokenizer, written_whole
-
-# %% chapters/14_data.ipynb#document
-class DataError(ValueError):
-    """A corpus, shard or state that cannot be used, and what to do."""
-
-
-class Document(NamedTuple):
-    """One text of a corpus: a source file, an article, a line of .jsonl.
-
-    The text is None where a file is not UTF-8; `usable` leaves it out.
-    held_out: None as long as the sides are not chosen, see `with_sides`.
-    """
-    name: str
-    text: str | None
-    held_out: bool | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 of the text: its identity, whatever its name."""
-        return hashlib.sha256(self.text.encode("utf-8")).digest()
-
-# %% chapters/14_data.ipynb#as-text
-def as_text(data: bytes) -> str:
-    r"""UTF-8 as a text with \n line ends on every system, without a BOM.
-
-    Raises UnicodeDecodeError. Training and measuring both read so.
-    """
-    return data.decode("utf-8-sig").replace("\r\n", "\n")
-
-# %% chapters/14_data.ipynb#read-text
-def read_text(path: Path) -> str | None:
-    """A file's text, see `as_text`; None where it is not UTF-8."""
-    try:
-        return as_text(path.read_bytes())
-    except UnicodeDecodeError:
-        return None
-
-
-def read_jsonl(path: Path, name: str) -> Iterator[Document]:
-    """One document a line, {"text": "...", ...}; blank lines do not count.
-
-    Raises DataError, naming the line, where there is anything else.
-    """
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    text = json.loads(line.decode("utf-8-sig"))["text"]
-                    text.encode("utf-8")       # refuses a lone surrogate
-                except (ValueError, LookupError, TypeError, AttributeError,
-                        RecursionError):
-                    raise DataError(f"{path}, line {number}: expected"
-                                    ' {"text": "..."}, one JSON object a'
-                                    " line, in UTF-8.") from None
-                yield Document(f"{name}:{number}", text)
-
-# %% chapters/14_data.ipynb#read-files
-def read_files(paths: Iterable[Path],
-               base: str | Path) -> Iterator[Document]:
-    """Each file as a document named by its path below base.
-
-    Of a .jsonl file, each line. Raises DataError for a bad line.
-    """
-    for path in paths:
-        name = Path(os.path.relpath(path, base)).as_posix()
-        if path.suffix.lower() == ".jsonl":
-            yield from read_jsonl(path, name)
-        else:
-            yield Document(name, read_text(path))
-
-# %% chapters/14_data.ipynb#find-files
-TEXT_FILES = (".py", ".txt", ".md", ".rst", ".jsonl")
-
-
-def find_files(pattern: str) -> list[Path]:
-    """The files that a path, a folder or a glob names, sorted.
-
-    Of a folder: those with a suffix in TEXT_FILES, at any depth, without
-    hidden ones. Raises DataError where there are none.
-    """
-    path = Path(pattern).expanduser()
-    if path.is_dir() and pattern:
-        found = [p for p in path.rglob("*")
-                 if p.suffix.lower() in TEXT_FILES and not any(
-                     part.startswith(".")
-                     for part in p.relative_to(path).parts)]
-    else:
-        found = [path] if path.is_file() else map(
-            Path, glob.glob(str(path), recursive=True))
-    found = sorted((p for p in found if p.is_file()), key=Path.as_posix)
-    if not found:
-        raise DataError(f"{pattern!r} is no corpus ({', '.join(CORPORA)}),"
-                        " and names no file of text.")
-    return found
-
-# %% chapters/14_data.ipynb#stdlib-files
-# Tests hold odd encodings and generated tables; site-packages is another
-# corpus; the last kinds differ from one build of Python to the next.
-TESTS = {"test", "tests", "idle_test"}
-NOT_STDLIB = {"site-packages", "dist-packages", "__pycache__"}
-BUILD_MADE = ("config-", "_sysconfigdata", "_sysconfig_vars", "sitecustomize")
-
-
-def stdlib_files(tests: bool = False) -> list[Path]:
-    """The .py files of this Python's standard library, sorted by path."""
-    lib = Path(sysconfig.get_path("stdlib"))
-    skipped = NOT_STDLIB if tests else NOT_STDLIB | TESTS
-    found = []
-    for path in sorted(lib.rglob("*.py"), key=Path.as_posix):
-        parts = path.relative_to(lib).parts
-        if skipped.isdisjoint(parts[:-1]) and not any(
-                part.startswith(BUILD_MADE) for part in parts):
-            found.append(path)
-    return found
-
-# %% chapters/14_data.ipynb#shakespeare
-SHAKESPEARE = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/"
-               "data/tinyshakespeare/input.txt")
-SHAKESPEARE_SHA256 = ("86c4e6aa9db7c042ec79f339dcb96d42"
-                      "b0075e16b8fc2e86bf0ca57e2dc565ed")
-
-
-def check_shakespeare(data: bytes, where: str) -> str:
-    """The text; DataError where these bytes are not tiny Shakespeare."""
-    if hashlib.sha256(data).hexdigest() != SHAKESPEARE_SHA256:
-        raise DataError(f"{where} is not tiny Shakespeare ({len(data):,}"
-                        " bytes, another SHA-256). If it is a file, remove"
-                        " it; it will be fetched again.")
-    return data.decode("utf-8")
-
-# %% chapters/14_data.ipynb#fetch-shakespeare
-def fetch_shakespeare() -> str:
-    """Tiny Shakespeare, downloaded once into the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(cache, "gpt2-book", "shakespeare.txt")
-    if path.exists():
-        return check_shakespeare(path.read_bytes(), str(path))
-    try:
-        with urllib.request.urlopen(SHAKESPEARE, timeout=30) as answer:
-            data = answer.read()
-    except (OSError, HTTPException) as error:
-        raise DataError(f"shakespeare could not be fetched ({error}). Get"
-                        f" {SHAKESPEARE} by other means and pass its path"
-                        " instead of the name.") from None
-    text = check_shakespeare(data, SHAKESPEARE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as beside:
-        beside.write_bytes(data)
-    return text
-
-# %% chapters/14_data.ipynb#passages
-LONG, PASSAGE = 100_000, 10_000               # characters
-
-
-def passages(document: Document) -> Iterator[Document]:
-    """A long text in passages, cut at blank lines, or at line ends where
-    none comes for LONG characters; others as they are.
-
-    Texts of less than LONG characters and .py files stay whole. All
-    passages but the last have at least PASSAGE characters.
-    """
-    text = document.text or ""
-    if len(text) < LONG or document.name.lower().endswith(".py"):
-        yield document
-        return
-    start = 0
-    while start < len(text):
-        end, gap = text.find("\n\n", start + PASSAGE, start + LONG), 2
-        if end < 0:
-            end, gap = text.find("\n", start + PASSAGE), 1
-        end = len(text) if end < 0 else end + gap
-        yield Document(f"{document.name}@{start}", text[start:end])
-        start = end
-
-# %% chapters/14_data.ipynb#streamed
-def streamed(repository: str, **options) -> Iterator[Document]:
-    """A text corpus of the Hugging Face hub, read while it arrives.
-
-    options: for `datasets.load_dataset`. Raises DataError without it.
-    """
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise DataError(f"{repository} is read with the library `datasets`,"
-                        " which is not installed:"
-                        ' pip install "gpt2-book[data]"') from None
-    rows = load_dataset(repository, split="train", streaming=True, **options)
-    for number, row in enumerate(rows):
-        yield Document(f"{repository}:{number}", row["text"])
-
-# %% chapters/14_data.ipynb#corpora
-def stdlib(tests: bool = False) -> Iterator[Document]:
-    """The standard library's sources: the corpus that every Python has."""
-    return read_files(stdlib_files(tests), sysconfig.get_path("stdlib"))
-
-
-def site_packages() -> Iterator[Document]:
-    """All .py files that are installed in this environment."""
-    base = Path(sysconfig.get_path("purelib"))
-    return read_files(sorted(base.rglob("*.py"), key=Path.as_posix), base)
-
-
-CORPORA = {
-    "stdlib": stdlib,
-    "stdlib+tests": lambda: stdlib(tests=True),
-    "site-packages": site_packages,
-    "shakespeare": lambda: passages(
-        Document("shakespeare", fetch_shakespeare())),
-    "openwebtext": lambda: streamed("Skylion007/openwebtext"),
-    "fineweb-edu": lambda: streamed("HuggingFaceFW/fineweb-edu",
-                                    name="sample-10BT"),
-}
+# %% chapters/14_data.ipynb#imports-from-the-book
+from gpt2.files.copies import COPIED, long_lines, share_known, without_quotes
+from gpt2.files.corpora import CORPORA, passages, site_packages, stdlib
+from gpt2.files.errors import DataError
+from gpt2.files.processes import each_document, require_no_worker
+from gpt2.files.text import Document, find_files, read_files
+from gpt2.files.token_files import (MANIFEST, SHARD_TOKENS, SPLITS, Split,
+                                    check_position, prepared, typecode,
+                                    with_bar, write_corpus)
+from gpt2.tokenizer import Tokenizer
 
 # %% chapters/14_data.ipynb#usable
 def usable(documents: Iterable[Document],
@@ -276,10 +57,11 @@ def documents(source: str,
     """
     if source in CORPORA:
         found = CORPORA[source]()
+    elif files := find_files(source):
+        found = chain.from_iterable(map(passages, read_files(files)))
     else:
-        files = find_files(source)
-        base = os.path.commonpath([path.parent for path in files])
-        found = chain.from_iterable(map(passages, read_files(files, base)))
+        raise DataError(f"{source!r} is no corpus ({', '.join(CORPORA)}),"
+                        " and names no file of text.")
     return usable(found, Counter() if left_out is None else left_out)
 
 # %% chapters/14_data.ipynb#is-held-out
@@ -299,11 +81,7 @@ OTHER_FRACTIONS = {"openwebtext": 0.0005, "fineweb-edu": 0.0005}
 
 
 def held_out_fraction(source: str, asked: float | None = None) -> float:
-    """The share of documents to hold out: as asked, or the corpus's own.
-
-    Raises DataError unless it lies between 0 and 1: without held-out text
-    nothing could be measured.
-    """
+    """Give the share to hold out; refuse what is not between 0 and 1."""
     fraction = OTHER_FRACTIONS.get(source, HELD_OUT) if asked is None \
         else asked
     if not 0 < fraction < 1:
@@ -341,25 +119,6 @@ def with_sides(documents: Iterable[Document],
         yield document._replace(
             held_out=is_held_out(document.digest, fraction))
 
-# %% chapters/14_data.ipynb#long-lines
-LONG_LINE, COPIED = 30, 0.25       # characters; the share that is too much
-
-
-def long_lines(text: str) -> list[int]:
-    """A hash of each line of LONG_LINE characters or more, without the
-    spaces around it. Equal in one process, not between two."""
-    lines = map(str.strip, text.split("\n"))
-    return [hash(line) for line in lines if len(line) >= LONG_LINE]
-
-
-def share_known(text: str, known: Tensor) -> float:
-    """The part of a text's long lines that stand in known, (N,) sorted."""
-    lines = torch.tensor(long_lines(text), dtype=torch.long)
-    if not len(lines) or not len(known):
-        return 0.0
-    at = torch.searchsorted(known, lines).clamp(max=len(known) - 1)
-    return float((known[at] == lines).double().mean())
-
 # %% chapters/14_data.ipynb#without-copies
 def without_copies(encoded: Iterable[tuple[Document, array]],
                    left_out: Counter) -> Iterator[tuple[Document, array]]:
@@ -382,24 +141,6 @@ def without_copies(encoded: Iterable[tuple[Document, array]],
         else:
             yield document, ids
 
-# %% chapters/14_data.ipynb#without-quotes
-def without_quotes(documents: Iterable[Document],
-                   held: list[Document]) -> Iterator[Document]:
-    """The documents that are near copies of none in held: they share at most
-    COPIED of their long lines, and at most COPIED of its."""
-    sides = [set(long_lines(d.text)) for d in held]
-    owners = {}                      # of a line: the held documents with it
-    for i, lines in enumerate(sides):
-        for line in lines:
-            owners.setdefault(line, []).append(i)
-    for document in documents:
-        lines = set(long_lines(document.text or ""))
-        shared = Counter(i for line in lines & owners.keys()
-                         for i in owners[line])
-        if all(count <= COPIED * min(len(lines), len(sides[i]))
-               for i, count in shared.items()):
-            yield document
-
 # %% chapters/14_data.ipynb#python
 def python() -> Iterator[Document]:
     """The standard library, and of site-packages what is held out neither
@@ -415,27 +156,15 @@ def python() -> Iterator[Document]:
 CORPORA["python"] = python
 
 # %% chapters/14_data.ipynb#encode-documents
-_tokenizer: Tokenizer | None = None      # of a worker process
-
-
-def token_bytes(tokenizer: Tokenizer) -> int:
-    """2 where every id fits into 16 bits, as all of GPT-2's do; else 4."""
-    return 2 if tokenizer.vocab_size <= 2 ** 16 else 4
-
-
-def encode_documents(texts: list[str],
-                     tokenizer: Tokenizer | None = None) -> list[array]:
+def encode_documents(texts: Iterable[str],
+                     tokenizer: Tokenizer) -> list[array]:
     """Per text: <|endoftext|>, then its ids, in 2 or 4 bytes each.
 
     What looks like a special token inside a text is ordinary characters.
     """
-    tokenizer = tokenizer or _tokenizer
-    typecode, end = TYPECODES[token_bytes(tokenizer)], tokenizer.eos_token_id
-    return [array(typecode, [end, *tokenizer.encode(
+    kind, end = typecode(tokenizer.vocab_size), tokenizer.eos_token_id
+    return [array(kind, [end, *tokenizer.encode(
         text, split_special_tokens=True)]) for text in texts]
-
-
-TYPECODES = {2: "H", 4: "i"}             # bytes per token: kind of array
 
 # %% chapters/14_data.ipynb#learn-tokenizer
 LEARN_FROM = 10 ** 9         # characters; more text changes few merges
@@ -465,368 +194,47 @@ def token_sizes(tokenizer: Tokenizer) -> Tensor:
     sizes[tokenizer.eos_token_id] = 0
     return torch.tensor(sizes)
 
-# %% chapters/14_data.ipynb#shard-header
-MAGIC, VERSION = b"GPT2TOKS", 2
-HEADER = struct.Struct("<8sIIQ32s32s")         # 88 bytes, little-endian
-START = 128                                     # where the tokens begin
-
-
-class ShardHeader(NamedTuple):
-    """The first bytes of a shard; the rest are its tokens."""
-    token_bytes: int          # 2 or 4
-    count: int                # tokens
-    tokenizer: bytes          # its fingerprint
-    checksum: bytes           # SHA-256 of the tokens as stored
-
-    def pack(self) -> bytes:
-        """The header as it stands in the file, START bytes."""
-        return HEADER.pack(MAGIC, VERSION, *self).ljust(START, b"\0")
-
-
-def tokenizer_fingerprint(tokenizer: Tokenizer) -> bytes:
+# %% chapters/14_data.ipynb#tokenizer-fingerprint
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """SHA-256 of entries and merges: equal where ids mean the same."""
     content = [sorted(tokenizer.vocab.items(), key=lambda item: item[1]),
                [list(pair) for pair in tokenizer.merges],
                list(tokenizer.special_tokens)]
-    return hashlib.sha256(json.dumps(content).encode("utf-8")).digest()
-
-# %% chapters/14_data.ipynb#finish-shard
-def finish_shard(file, header: ShardHeader) -> None:
-    """Write the header, wait until all is on the disk, close the file."""
-    file.seek(0)
-    file.write(header.pack())
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-
-# %% chapters/14_data.ipynb#shard-writer
-class ShardWriter:
-    """Writes one split as shards of at most `limit` tokens each."""
-    def __init__(self, directory: Path, split: str, tokenizer: Tokenizer,
-                 limit: int = 2 ** 27):
-        if limit < 1:
-            raise ValueError(f"shards of {limit} tokens; at least 1.")
-        self.directory, self.split, self.limit = directory, split, limit
-        self.kind = token_bytes(tokenizer), tokenizer_fingerprint(tokenizer)
-        self.shards, self.file = {}, None      # {name: checksum in hex}
-
-    def add(self, ids: array) -> None:
-        """Append token ids; begin the next shard where one is full."""
-        while ids:
-            if self.file is None:
-                self.name = f"{self.split}-{len(self.shards):05}.tokens"
-                self.file = open(self.directory / self.name, "wb")
-                self.file.write(bytes(START))  # no header yet
-                self.count, self.sum = 0, hashlib.sha256()
-            room = self.limit - self.count
-            part, ids = ids[:room], ids[room:]
-            part.tofile(self.file)
-            self.sum.update(part)
-            self.count += len(part)
-            if self.count == self.limit:
-                self.close()
-
-    def close(self) -> dict[str, str]:
-        """Complete the last shard; return {name: checksum} of all."""
-        if self.file is not None:
-            size, fingerprint = self.kind
-            finish_shard(self.file, ShardHeader(
-                size, self.count, fingerprint, self.sum.digest()))
-            self.shards[self.name], self.file = self.sum.hexdigest(), None
-        return self.shards
-
-# %% chapters/14_data.ipynb#read-header
-def read_header(path: Path) -> ShardHeader:
-    """A shard's header; DataError, naming the file, where it is none."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(START)
-            size = os.fstat(file.fileno()).st_size
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing. {AGAIN}") from None
-    if len(start) < START or start[:8] != MAGIC:
-        raise DataError(f"{path} is no token shard: it does not begin with"
-                        f" {MAGIC.decode()}. {AGAIN}")
-    _, version, *rest = HEADER.unpack(start[:HEADER.size])
-    if version != VERSION or rest[0] not in TYPECODES:
-        raise DataError(f"{path} is a shard of version {version}; this"
-                        f" package reads {VERSION}. {AGAIN}")
-    header = ShardHeader(*rest)
-    expected = START + header.count * header.token_bytes
-    if size != expected or not header.count:
-        raise DataError(f"{path} has {size:,} bytes, its header says"
-                        f" {expected:,}: cut off or damaged. {AGAIN}")
-    return header
-
-
-AGAIN = "Remove the directory and prepare the corpus again."
-
-# %% chapters/14_data.ipynb#open-shard
-def open_shard(path: str | Path, tokenizer: Tokenizer) -> Tensor:
-    """The tokens of a shard, int16 or int32, mapped from the file.
-
-    Reads the file once to compare its checksum. An int16 holds the bits of
-    an unsigned number: `Tokens` mends that. Raises DataError for a shard
-    that is damaged, or made with another tokenizer.
-    """
-    header = read_header(Path(path))
-    if (header.tokenizer != tokenizer_fingerprint(tokenizer)
-            or header.token_bytes != token_bytes(tokenizer)):
-        raise DataError(f"{path} was made with another tokenizer: its ids"
-                        f" mean something else. {AGAIN}")
-    with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    if hashlib.sha256(memoryview(mapped)[START:]).digest() != header.checksum:
-        raise DataError(f"{path} is damaged: its checksum differs. {AGAIN}")
-    if sys.byteorder != "little":
-        raise DataError("shards are written and read by little-endian"
-                        " machines only; this one is not.")
-    dtype = torch.int16 if header.token_bytes == 2 else torch.int32
-    return torch.frombuffer(mapped, dtype=dtype, offset=START)
-
-# %% chapters/14_data.ipynb#in-groups
-GROUP = 2 ** 19                          # characters
-
-
-def in_groups(documents: Iterable[Document],
-              limit: int = GROUP) -> Iterator[list[Document]]:
-    """Lists of consecutive documents, each of about `limit` characters."""
-    group, total = [], 0
-    for document in documents:
-        group.append(document)
-        total += len(document.text)
-        if total >= limit:
-            yield group
-            group, total = [], 0
-    if group:
-        yield group
-
-# %% chapters/14_data.ipynb#worker
-def start_worker(path: Path) -> None:
-    """Runs first in every worker process: read the tokenizer, watch."""
-    global _tokenizer
-    _tokenizer = pickle.loads(path.read_bytes())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """Wait until the parent process is gone, then go too."""
-    parent_process().join()
-    os._exit(1)
-
-# %% chapters/14_data.ipynb#in-order
-def in_order(pool: futures.Executor, groups: Iterable[list[Document]],
-             most: int) -> Iterator[tuple[Document, array]]:
-    """(document, its ids) as they came, with at most `most` groups away."""
-    away = deque()
-    for group in groups:
-        texts = [document.text for document in group]
-        away.append((group, pool.submit(encode_documents, texts)))
-        if len(away) >= most:
-            group, future = away.popleft()
-            yield from zip(group, future.result())
-    for group, future in away:
-        yield from zip(group, future.result())
+    return hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()
 
 # %% chapters/14_data.ipynb#encode-all
 def encode_all(documents: Iterable[Document], tokenizer: Tokenizer,
                workers: int = 1) -> Iterator[tuple[Document, array]]:
-    """(document, its ids) in the order of the documents.
-
-    workers > 1: that many processes. Raises DataError if one of them dies.
-    """
-    groups = in_groups(documents)
-    if workers == 1:
-        for group in groups:
-            texts = [document.text for document in group]
-            yield from zip(group, encode_documents(texts, tokenizer))
-        return
-    try:
-        with tempfile.TemporaryDirectory() as home:
-            path = Path(home, "tokenizer.pickle")
-            path.write_bytes(pickle.dumps(tokenizer))
-            with futures.ProcessPoolExecutor(workers, get_context("spawn"),
-                                     start_worker, (path,)) as pool:
-                yield from in_order(pool, groups, 2 * workers)
-    except futures.BrokenExecutor:
-        raise DataError("a process that tokenizes has died: killed, perhaps"
-                        " for want of memory (try fewer workers), or the"
-                        " script that calls prepare lacks"
-                        ' `if __name__ == "__main__":`.') from None
-
-# %% chapters/14_data.ipynb#written-directory
-try:
-    import fcntl
-except ImportError:                      # Windows
-    fcntl = None
-
-
-@contextmanager
-def written_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill: all of it appears at `path`, or nothing.
-
-    `path` must not exist, or be an empty directory.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        if path.exists():
-            path.rmdir()                 # OSError unless it is empty
-        os.replace(beside, path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-# %% chapters/14_data.ipynb#locked
-def locked(file, wait: bool = True) -> bool:
-    """Take the lock on an open file; False where there are no locks.
-
-    While another process has it: wait, or else raise BlockingIOError.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        raise
-    except (AttributeError, OSError):    # Windows; some network disks
-        return False
-    return True
-
-# %% chapters/14_data.ipynb#one-at-a-time
-@contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Let one process at a time make the directory `path`; others wait.
-
-    Then removes what a process that was killed has left of it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        if locked(lock):
-            for left in path.parent.iterdir():
-                if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.tmp",
-                                left.name):
-                    shutil.rmtree(left)
-        yield
-
-# %% chapters/14_data.ipynb#write-splits
-SPLITS = ("train", "validation")
-MANIFEST, LISTING = "manifest.json", "documents.jsonl"
-
-
-def describe(document: Document, ids: array) -> dict:
-    """The line of documents.jsonl for one document."""
-    return {"name": document.name, "sha256": document.digest.hex(),
-            "bytes": len(document.text.encode("utf-8")), "tokens": len(ids),
-            "split": SPLITS[document.held_out]}
-
-
-def write_listed(encoded: Iterable[tuple[Document, array]], listing, bar,
-                 writers: dict[str, ShardWriter]) -> dict:
-    """Each document to its side, a line about it to listing; the counts."""
-    counts = {name: dict.fromkeys(SPLITS, 0)
-              for name in ("documents", "bytes", "tokens")}
-    for document, ids in encoded:
-        row = describe(document, ids)
-        writers[row["split"]].add(ids)
-        listing.write(json.dumps(row) + "\n")
-        for name in counts:
-            counts[name][row["split"]] += row.get(name, 1)
-        bar.update(row["bytes"])
-    return counts
-
-# %% chapters/14_data.ipynb#fill-directory
-def fill_directory(directory: Path, source: str, tokenizer: Tokenizer,
-                   held_out: float, workers: int, shard_tokens: int) -> dict:
-    """Write shards and listing; what the manifest says of them."""
-    writers = {split: ShardWriter(directory, split, tokenizer, shard_tokens)
-               for split in SPLITS}
-    left_out = Counter()
-    encoded = encode_all(with_sides(documents(source, left_out), held_out),
-                         tokenizer, workers)
-    with closing(encoded), tqdm(unit="B", unit_scale=True, disable=None,
-                                desc=f"tokenizing {source}") as bar, \
-            written_whole(directory / LISTING) as path, \
-            open(path, "w", encoding="utf-8", newline="\n") as listing:
-        counts = write_listed(without_copies(encoded, left_out), listing,
-                              bar, writers)
-    shards = {split: writer.close() for split, writer in writers.items()}
-    for split, written in shards.items():
-        if not written:
-            raise DataError(f"{source!r} has no text for the {split} split"
-                            f" with held_out={held_out}; documents left out:"
-                            f" {dict(left_out) or 'none'} (copied: they are"
-                            " in training text). Give more or other text.")
-    listed = hashlib.sha256((directory / LISTING).read_bytes())
-    return {"shards": shards, **counts, "left_out": dict(left_out),
-            "listing": listed.hexdigest(),
-            "python": platform.python_version()}
-
-# %% chapters/14_data.ipynb#read-manifest
-def read_manifest(directory: Path) -> dict:
-    """The manifest of a prepared directory; DataError if it has none."""
-    path = directory / MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        for split in SPLITS:
-            dict(manifest["shards"][split])
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{directory} holds no prepared corpus: it has no"
-                        f" {MANIFEST}. Call prepare(...) first.") from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} is damaged. {AGAIN}") from None
-    return manifest
-
-
-def check_manifest(directory: Path, asked: dict) -> dict:
-    """The manifest, if the directory is of what is asked; or DataError."""
-    manifest = read_manifest(directory)
-    for key, value in asked.items():
-        if manifest.get(key) != value:
-            raise DataError(f"{directory} was prepared with {key}"
-                            f" {manifest.get(key)!r}, not {value!r}. Remove"
-                            " it, or choose another directory.")
-    return manifest
+    """Encode documents in several processes, and keep their order.
+    Raises DataError if a process dies."""
+    work = partial(encode_documents, tokenizer=tokenizer)
+    return each_document(work, documents, workers, "tokenizes")
 
 # %% chapters/14_data.ipynb#prepare
 def prepare(source: str, tokenizer: Tokenizer, directory: str | Path, *,
             held_out: float | None = None, workers: int = 1,
-            shard_tokens: int = 2 ** 27) -> dict:
+            shard_tokens: int = SHARD_TOKENS) -> dict:
     """Turn a corpus into token shards; return the manifest.
 
-    The directory appears whole, with train-*.tokens, validation-*.tokens,
-    documents.jsonl and manifest.json. If it is there already, of the same
-    source, tokenizer and fraction, nothing is done. Raises DataError where
-    it holds anything else, or where a split would be empty. workers > 1:
-    call it below `if __name__ == "__main__":`.
+    The directory appears whole. If it is there already, of the same source,
+    tokenizer and fraction, nothing is done. DataError where it holds other
+    things or a split has no text. workers > 1: call it below `if __name__
+    == "__main__":`.
     """
-    directory = Path(directory).resolve()
-    asked = {"version": VERSION, "source": source,
+    asked = {"source": source,
              "held_out": held_out_fraction(source, held_out),
-             "tokenizer": tokenizer_fingerprint(tokenizer).hex()}
-    if not (directory / MANIFEST).exists():
-        write_prepared(directory, asked, tokenizer, workers, shard_tokens)
-    return check_manifest(directory, asked)
+             "tokenizer": tokenizer_fingerprint(tokenizer)}
 
-# %% chapters/14_data.ipynb#write-prepared
-def write_prepared(directory: Path, asked: dict, tokenizer: Tokenizer,
-                   workers: int, shard_tokens: int) -> None:
-    """Fill the directory of a corpus and let it appear. See `prepare`."""
-    if workers > 1:       # RuntimeError in a worker, before it waits for us
-        spawn.get_preparation_data("")
-    with one_at_a_time(directory):
-        if (directory / MANIFEST).exists():
-            return                       # made while we waited
-        if directory.exists() and (not directory.is_dir()
-                                   or any(directory.iterdir())):
-            raise DataError(f"{directory} exists and holds no prepared"
-                            " corpus. Choose another, or remove it.")
-        with written_directory(directory) as beside:
-            manifest = {**asked, **fill_directory(
-                beside, asked["source"], tokenizer, asked["held_out"],
-                workers, shard_tokens)}
-            with written_whole(beside / MANIFEST) as path:
-                path.write_text(json.dumps(manifest, indent=2), "utf-8")
+    def fill(beside: Path) -> dict:
+        left_out = Counter()
+        sided = with_sides(documents(source, left_out), asked["held_out"])
+        with closing(encode_all(sided, tokenizer, workers)) as encoded:
+            made = write_corpus(beside, without_copies(with_bar(
+                encoded, source), left_out), asked["tokenizer"], shard_tokens)
+        return made | {"left_out": dict(left_out)}
+    if workers > 1:
+        require_no_worker()
+    return prepared(Path(directory).resolve(), asked, fill)
 
 # %% chapters/14_data.ipynb#tokens
 class Tokens:
@@ -834,34 +242,20 @@ class Tokens:
     DataError for a shard that is damaged, missing, or not the manifest's."""
 
     def __init__(self, directory: str | Path, split: str, tokenizer):
-        manifest = read_manifest(Path(directory))
-        shards = manifest["shards"]
-        self.left_out = manifest.get("left_out", {})   # documents, by reason
-        if split not in shards:
-            raise DataError(f"no split {split!r}; there are {SPLITS}.")
-        self.shards = []
-        for name, checksum in shards[split].items():
-            path = Path(directory, name)
-            if read_header(path).checksum.hex() != checksum:
-                raise DataError(f"{path} is another shard than {MANIFEST}"
-                                f" names. {AGAIN}")
-            self.shards.append(open_shard(path, tokenizer))
-        self.starts = [0, *accumulate(map(len, self.shards))]
-        self.fingerprint = hashlib.sha256(
-            "".join(shards[split].values()).encode("ascii")).hexdigest()
+        self.ids = Split(Path(directory), split,
+                         tokenizer_fingerprint(tokenizer))
+        self.left_out = self.ids.left_out        # documents, by reason
+        self.fingerprint = self.ids.fingerprint  # of the text
 
     def __len__(self) -> int:
-        return self.starts[-1]
+        return len(self.ids)
 
     def window(self, start: int, length: int) -> Tensor:
         """`length` token ids from place `start` on, int64, across shards."""
         if not 0 <= start < start + length <= len(self):
             raise ValueError(f"tokens {start} to {start + length} of"
                              f" {len(self):,}")
-        parts = [shard[max(start - first, 0):max(start + length - first, 0)]
-                 for shard, first in zip(self.shards, self.starts)]
-        ids = torch.cat(parts).long()          # an empty part adds nothing
-        return ids & 0xFFFF if parts[0].dtype == torch.int16 else ids
+        return torch.from_numpy(self.ids[start:start + length])
 
 # %% chapters/14_data.ipynb#texts
 def texts(tokens: Tokens, tokenizer: Tokenizer) -> list[str]:
@@ -875,19 +269,16 @@ def texts(tokens: Tokens, tokenizer: Tokenizer) -> list[str]:
 @contextmanager
 def open_splits(source: str, tokenizer: Tokenizer,
                 workers: int = 1) -> Iterator[list[Tokens]]:
-    """[training, held out] of a corpus, or of a prepared directory.
+    """Open [training, held out] of a corpus, or of a prepared directory.
 
     DataError if that directory was made with another tokenizer.
     """
-    if (Path(source) / MANIFEST).is_file():
-        made_with = read_manifest(Path(source)).get("tokenizer")
-        if made_with != tokenizer_fingerprint(tokenizer).hex():
-            raise DataError(f"{source} was made with another tokenizer than"
-                            " this model's. Name the corpus itself instead.")
-        yield [Tokens(source, split, tokenizer) for split in SPLITS]
-        return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        prepare(source, tokenizer, place, workers=workers)
+    with ExitStack() as stack:
+        place = source
+        if not (Path(source) / MANIFEST).is_file():
+            place = stack.enter_context(
+                TemporaryDirectory(ignore_cleanup_errors=True))
+            prepare(source, tokenizer, place, workers=workers)
         yield [Tokens(place, split, tokenizer) for split in SPLITS]
 
 # %% chapters/14_data.ipynb#window-starts
@@ -1004,27 +395,10 @@ class Batches(GlobalBatches):
         check_position(state, self.state())
         self.taken = state["taken"]
 
-# %% chapters/14_data.ipynb#check-position
-def check_position(saved: dict, mine: dict) -> None:
-    """DataError unless a saved position fits these batches."""
-    for key in mine:
-        if key != "taken" and saved.get(key) != mine[key]:
-            raise DataError(f"the saved position is for {key}"
-                            f" {saved.get(key)}; these batches have"
-                            f" {mine[key]}. Resume with the same data,"
-                            " seed and sizes.")
-    taken = saved.get("taken")
-    if not isinstance(taken, int) or taken < 0:
-        raise DataError(f"the saved position has taken = {taken!r}; expected"
-                        " the number of batches so far.")
-
 # %% chapters/14_data.ipynb#perplexity
 def perplexity(nats: float) -> float:
     """e to the mean loss; inf where that is more than a float can hold."""
-    try:
-        return math.exp(nats)
-    except OverflowError:
-        return math.inf
+    return math.inf if nats > 709.78 else math.exp(nats)
 
 # %% chapters/14_data.ipynb#compressors
 COMPRESSORS = {"gzip -9": lambda data: gzip.compress(data, 9),
@@ -1094,29 +468,6 @@ class Trigram:
 
 # %% __all__
 __all__ = [
-    "DataError",
-    "Document",
-    "as_text",
-    "read_text",
-    "read_jsonl",
-    "read_files",
-    "TEXT_FILES",
-    "find_files",
-    "TESTS",
-    "NOT_STDLIB",
-    "BUILD_MADE",
-    "stdlib_files",
-    "SHAKESPEARE",
-    "SHAKESPEARE_SHA256",
-    "check_shakespeare",
-    "fetch_shakespeare",
-    "LONG",
-    "PASSAGE",
-    "passages",
-    "streamed",
-    "stdlib",
-    "site_packages",
-    "CORPORA",
     "usable",
     "documents",
     "HELD_OUT",
@@ -1125,49 +476,15 @@ __all__ = [
     "held_out_fraction",
     "halves",
     "with_sides",
-    "LONG_LINE",
-    "COPIED",
-    "long_lines",
-    "share_known",
     "without_copies",
-    "without_quotes",
     "python",
-    "token_bytes",
     "encode_documents",
-    "TYPECODES",
     "LEARN_FROM",
     "learn_tokenizer",
     "token_sizes",
-    "MAGIC",
-    "VERSION",
-    "HEADER",
-    "START",
-    "ShardHeader",
     "tokenizer_fingerprint",
-    "finish_shard",
-    "ShardWriter",
-    "read_header",
-    "AGAIN",
-    "open_shard",
-    "GROUP",
-    "in_groups",
-    "start_worker",
-    "end_with_parent",
-    "in_order",
     "encode_all",
-    "written_directory",
-    "locked",
-    "one_at_a_time",
-    "SPLITS",
-    "MANIFEST",
-    "LISTING",
-    "describe",
-    "write_listed",
-    "fill_directory",
-    "read_manifest",
-    "check_manifest",
     "prepare",
-    "write_prepared",
     "Tokens",
     "texts",
     "open_splits",
@@ -1175,7 +492,6 @@ __all__ = [
     "WindowOrder",
     "GlobalBatches",
     "Batches",
-    "check_position",
     "perplexity",
     "COMPRESSORS",
     "compressed_bits_per_byte",

@@ -2,8 +2,12 @@
 """12 · The key-value cache."""
 
 # %% chapters/12_kv_cache.ipynb#imports
+import types
+import weakref
+
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from gpt2.config import GPT2Config
 from gpt2.embeddings import whole_number
@@ -85,9 +89,168 @@ class KVCache:
         """Memory of keys and values together, in bytes."""
         return self.keys.nbytes + self.values.nbytes
 
+# %% chapters/12_kv_cache.ipynb#reader
+class Reader:
+    """A model with its cache: takes tokens (B, T), gives logits (B, V).
+
+    mask: the padding of the prompt, (B, P) bool, and positions, its position
+    ids, (B, P); None and None for a prompt without padding.
+    """
+
+    def __init__(self, model: nn.Module, cache: KVCache,
+                 mask: Tensor | None = None, positions: Tensor | None = None):
+        self.model, self.cache = model, cache
+        self.mask, self.positions = mask, positions
+        if mask is not None:                 # new tokens are never padding
+            new = cache.max_length - mask.shape[1]
+            self.mask = F.pad(mask, (0, new), value=True)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Logits (B, V) for what follows the last of `tokens` (B, T)."""
+        S = self.cache.length + tokens.shape[1]
+        mask = None if self.mask is None else self.mask[:, :S]
+        out = self.model(tokens, cache=self.cache, attention_mask=mask,
+                         position_ids=self.positions, logits_to_keep=1)
+        if self.positions is not None:
+            self.positions = self.positions[:, -1:] + 1      # (B, 1)
+        return out.logits[:, -1]
+
+    def close(self) -> None:
+        """Nothing more will be read."""
+
+# %% chapters/12_kv_cache.ipynb#static-cache
+class StaticCache(KVCache):
+    """A KVCache whose steps of one token all have the same shapes.
+
+    The prompt is stored as usual. After fix() a token goes to the place in
+    the tensor `slot`; update() returns all places, and `readable`
+    (B, max_length) says which of them hold a token.
+    """
+    fixed = False
+
+    def fix(self, mask: Tensor | None = None) -> None:
+        """The prompt is stored (mask (B, P): its padding). Now the steps."""
+        B, used = self.keys.shape[1], self.length
+        written = torch.arange(self.max_length, device=self.keys.device)
+        self.readable = (written < used).repeat(B, 1)
+        if mask is not None:
+            self.readable[:, :used] = mask
+        self.positions = self.readable.sum(1, keepdim=True)  # (B, 1)
+        self.slot = torch.tensor([used], device=self.keys.device)
+        self.length, self.fixed = self.max_length - 1, True
+
+    def update(self, layer: int, k: Tensor, v: Tensor):
+        if not self.fixed:
+            return super().update(layer, k, v)
+        self.keys[layer].index_copy_(2, self.slot, k)
+        self.values[layer].index_copy_(2, self.slot, v)
+        return self.keys[layer], self.values[layer]
+
+    def advance(self, T: int) -> None:
+        if not self.fixed:
+            super().advance(T)
+
+    def reset(self) -> None:
+        self.length, self.fixed = 0, False
+        self.keys.zero_()                    # a masked NaN is still NaN
+        self.values.zero_()
+
+# %% chapters/12_kv_cache.ipynb#static-step
+def static_step(model: nn.Module, cache: StaticCache,
+                token: Tensor) -> Tensor:
+    """Logits (B, V) after one more token per row, (B, 1)."""
+    out = model(token, cache=cache, attention_mask=cache.readable,
+                position_ids=cache.positions, logits_to_keep=1)
+    return out.logits[:, -1]
+
+
+class StaticReader(Reader):
+    """A Reader with a StaticCache; `step` is static_step, or compiled."""
+
+    def __init__(self, model: nn.Module, cache: StaticCache,
+                 mask: Tensor | None = None, positions: Tensor | None = None,
+                 step=static_step):
+        self.step = step
+        cache.reset()
+        super().__init__(model, cache, mask, positions)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        cache = self.cache
+        if not cache.fixed:                                  # the prompt
+            logits = super().read(tokens)
+            P = tokens.shape[1]
+            cache.fix(None if self.mask is None else self.mask[:, :P])
+            return logits
+        cache.readable.index_fill_(1, cache.slot, True)
+        logits = self.step(self.model, cache, tokens)
+        cache.slot.add_(1)
+        cache.positions.add_(1)
+        return logits
+
+# %% chapters/12_kv_cache.ipynb#compiled-step
+def compiled_step(device: torch.device):
+    """`static_step`, compiled for one model and one shape.
+
+    A copy of the function: PyTorch counts how often each one is compiled,
+    and gives up after eight times.
+    """
+    step = types.FunctionType(static_step.__code__.replace(), globals())
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    return torch.compile(step, fullgraph=True, dynamic=False, mode=mode)
+
+
+def cache_options(model: nn.Module) -> dict:
+    """dtype and device of the keys and values that this model computes."""
+    weight = next(model.parameters())
+    dtype, kind = weight.dtype, weight.device.type
+    if torch.is_autocast_enabled(kind) and dtype == torch.float32:
+        dtype = torch.get_autocast_dtype(kind)
+    return dict(dtype=dtype, device=weight.device)
+
+# %% chapters/12_kv_cache.ipynb#compiled-reader
+_READY: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+class CompiledReader(StaticReader):
+    """A StaticReader whose steps run compiled, on a GPU as a CUDA graph.
+
+    Cache and compiled step are kept as long as the model, for the next
+    reader of the same shape. They run outside of inference mode.
+    """
+
+    def __init__(self, model: nn.Module, batch_size: int, room: int,
+                 mask: Tensor | None = None, positions: Tensor | None = None):
+        config, options = model.config, cache_options(model)
+        room = max(64, 1 << (room - 1).bit_length())         # power of two
+        room = min(room, config.n_positions)
+        self.key = (batch_size, room, *options.values())
+        ready = _READY.setdefault(model, {}).pop(self.key, None)
+        if ready is None:
+            with torch.inference_mode(False):
+                cache = StaticCache(config, batch_size, room, **options)
+            for buffer in (cache.keys, cache.values):        # for the graph
+                torch._dynamo.mark_static_address(buffer)
+            ready = cache, compiled_step(options["device"])
+        super().__init__(model, ready[0], mask, positions, ready[1])
+
+    def read(self, tokens: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():
+            torch.compiler.cudagraph_mark_step_begin()
+            return super().read(tokens.clone())
+
+    def close(self) -> None:
+        _READY[self.model][self.key] = self.cache, self.step
+
 # %% __all__
 __all__ = [
     "cache_shape",
     "check_update",
     "KVCache",
+    "Reader",
+    "StaticCache",
+    "static_step",
+    "StaticReader",
+    "compiled_step",
+    "cache_options",
+    "CompiledReader",
 ]

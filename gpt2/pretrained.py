@@ -2,62 +2,26 @@
 """11 · Checkpoints."""
 
 # %% chapters/11_pretrained.ipynb#imports
-import json
 import re
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gpt2.config import (GPT2Config, config_from_dict, config_to_dict,
-                         read_object)
+from gpt2.config import GPT2Config, config_from_dict, config_to_dict
+from gpt2.files.errors import CheckpointError
+from gpt2.files.hub import hub_files
+from gpt2.files.tensors import (main_dtype, own_memory, read_tensors,
+                                weight_files, write_tensors)
+from gpt2.files.tokenizer_files import (TOKENIZER_FILES, read_tokenizer,
+                                        write_tokenizer)
+from gpt2.files.whole import read_json, write_json, written_together
 from gpt2.model import GPT2
-from gpt2.tokenizer import Tokenizer, bytes_to_unicode, written_whole
-
-# %% chapters/11_pretrained.ipynb#checkpoint-error
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or written whole.
-
-    The message names the file, the tensor if there is one, and a remedy.
-    """
-
-# %% chapters/11_pretrained.ipynb#examine
-def _examine(path: Path) -> bytes:
-    """The first bytes of a file; CheckpointError if it is no real file."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be opened:"
-                              f" {error.strerror}.") from None
-    if not start:
-        raise CheckpointError(f"{path} is empty. Fetch it again.")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            f"{path} is a Git LFS pointer, not the file itself. Run `git lfs"
-            " pull` in its repository, or download the file.")
-    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", start,
-                re.IGNORECASE):
-        raise CheckpointError(
-            f"{path} is a web page. Download the file itself: its address"
-            " has `resolve` where that of the page has `blob`.")
-    return start
-
-# %% chapters/11_pretrained.ipynb#read-json
-def read_json(path: Path) -> dict:
-    """The object in a JSON file. CheckpointError for anything else."""
-    _examine(path)
-    try:
-        return read_object(path)
-    except ValueError as error:
-        raise CheckpointError(f"{error}. Fetch it again.") from None
+from gpt2.tokenizer import Tokenizer, bytes_to_unicode
 
 # %% chapters/11_pretrained.ipynb#read-config
 def read_config(directory: Path) -> GPT2Config:
@@ -79,72 +43,6 @@ def read_config(directory: Path) -> GPT2Config:
     except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     return config
-
-# %% chapters/11_pretrained.ipynb#weight-files
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json",
-                "pytorch_model.bin", "pytorch_model.bin.index.json")
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """The files that hold the weights: one, or all shards of an index."""
-    for path in (directory / name for name in WEIGHT_FILES):
-        if path.exists() or path.is_symlink():
-            return shards(path) if path.suffix == ".json" else [path]
-    others = sorted(p.name for p in directory.iterdir() if p.suffix in
-                    (".h5", ".msgpack", ".gguf", ".onnx", ".safetensors",
-                     ".bin", ".ckpt", ".pt", ".pth"))
-    found = f", only {', '.join(others[:3])}" if others else ""
-    raise CheckpointError(f"{directory} holds no {WEIGHT_FILES[0]} and no"
-                          f" {WEIGHT_FILES[2]}{found}. Fetch one of them.")
-
-# %% chapters/11_pretrained.ipynb#read-shards
-def shards(index: Path) -> list[Path]:
-    """The shards that an index names. CheckpointError if one is missing."""
-    places = read_json(index).get("weight_map")
-    if not places or not isinstance(places, dict) or not all(
-            isinstance(shard, str) for shard in places.values()):
-        raise CheckpointError(f"{index} is no index of shards: it has no"
-                              " weight_map of tensor to file. Fetch it"
-                              " again.")
-    for name, shard in places.items():
-        if re.search(r"[/\\:]", shard) or shard in ("", ".", ".."):
-            raise CheckpointError(
-                f"{index} places {name} into {shard!r}, outside of its own"
-                " directory. Refused; is the source to be trusted?")
-        if not (index.parent / shard).exists():
-            raise CheckpointError(f"{index} places {name} into {shard},"
-                                  " which is missing. Fetch that file too.")
-    return [index.parent / shard for shard in sorted(set(places.values()))]
-
-# %% chapters/11_pretrained.ipynb#why-unreadable
-def _why(error: Exception, path: Path) -> str:
-    """What is wrong with a file, in our words where PyTorch's mislead."""
-    asked = re.search(r"(?:GLOBAL|[Uu]nsupported class) ([\w.]+)", str(error))
-    if asked:
-        return f"it asks to call {asked[1]}, and nothing in it was run"
-    if path.suffix == ".safetensors":
-        return (str(error) or repr(error)).splitlines()[0]
-    return "it is cut off, damaged, or no file of PyTorch"
-
-# %% chapters/11_pretrained.ipynb#read-tensors
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of one file on the CPU, mapped; nothing in it is run."""
-    from safetensors import safe_open
-    start = _examine(path)
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}
-        tensors = torch.load(path, map_location="cpu", weights_only=True,
-                             mmap=start.startswith(b"PK"))
-    except Exception as error:       # damaged bytes raise errors of any kind
-        raise CheckpointError(f"{path} cannot be read: {_why(error, path)}."
-                              " Fetch it again, from a source you trust."
-                              ) from error
-    if not isinstance(tensors, dict):
-        raise CheckpointError(f"{path} holds {type(tensors).__name__}; it"
-                              " must map names to tensors.")
-    return tensors
 
 # %% chapters/11_pretrained.ipynb#rename
 _WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod)\.")
@@ -272,38 +170,6 @@ HUB = {
                 "15ea56dee5df4983c59b2538573817e1667135e2"),
 }
 
-# %% chapters/11_pretrained.ipynb#fetch
-def _hub_answers(repo: str) -> bool:
-    """Whether the hub can be asked now; waits for 5 seconds at most."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-    try:
-        HfApi().model_info(repo, timeout=5)
-    except HfHubHTTPError:           # an answer: no such model, no access
-        return True
-    except Exception:                # no network, or told not to use it
-        return False
-    return True
-
-# %% chapters/11_pretrained.ipynb#fetch-or-cache
-def _fetch(name: str, files: Iterable[str], revision: str | None) -> Path:
-    """The hub's files of a model, from the cache where they are there."""
-    from huggingface_hub import snapshot_download
-    repo, pinned = HUB.get(name, (name, None))
-    online = _hub_answers(repo)
-    try:
-        return Path(snapshot_download(
-            repo, revision=revision or pinned, allow_patterns=list(files),
-            local_files_only=not online))
-    except Exception as error:       # no such name, no access, a full disk
-        reason = (str(error).strip().splitlines() or [""])[0]
-        reason = (f"could not be had from the hub: {type(error).__name__}:"
-                  f" {reason}" if online else "is not in the cache, and the"
-                  " hub was not reached.")
-        raise CheckpointError(
-            f"There is no directory {name!r}, and {repo} {reason} Check the"
-            " name and the network, or give a directory.") from error
-
 # %% chapters/11_pretrained.ipynb#find-directory
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -328,7 +194,8 @@ def find_directory(name_or_dir: str | Path, files: Iterable[str],
         raise CheckpointError(
             f"{name!r} is no directory and no name on the hub, which are"
             f" like 'owner/model', or one of {', '.join(HUB)}.")
-    return _fetch(name, files, revision)
+    repo, pinned = HUB.get(name, (name, None))
+    return hub_files(repo, files, revision or pinned, name)
 
 # %% chapters/11_pretrained.ipynb#model-directory
 def model_directory(name_or_dir: str | Path,
@@ -399,21 +266,6 @@ def empty_model(config: GPT2Config, directory: Path,
         raise CheckpointError(f"{directory / 'config.json'}:"
                               f" {reason}") from None
 
-# %% chapters/11_pretrained.ipynb#own-memory
-def own_memory(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, contiguous, none in memory that another has."""
-    taken, alone = [], {}
-    for name, x in state.items():
-        x = x.detach().contiguous()
-        start = x.data_ptr()
-        if any(start < end and first < start + x.nbytes
-               for first, end in taken):
-            x = x.clone()
-            start = x.data_ptr()
-        taken.append((start, start + x.nbytes))
-        alone[name] = x
-    return alone
-
 # %% chapters/11_pretrained.ipynb#on-device
 def on_device(model: GPT2, device: str | torch.device | None) -> GPT2:
     """The model moved; CheckpointError for a type that the device lacks."""
@@ -433,42 +285,8 @@ def stored_dtype(directory: Path, config: GPT2Config) -> torch.dtype:
     and float32 if that says nothing.
     """
     said = config.extra.get("dtype", config.extra.get("torch_dtype"))
-    dtype = getattr(torch, str(said), None)
-    files = [*directory.glob("model.safetensors"),
-             *sorted(directory.glob("model-*.safetensors"))]
-    for path in files[:1]:
-        kinds = Counter(x.dtype for x in read_tensors(path).values())
-        dtype = max(kinds, key=kinds.get, default=None)
+    dtype = main_dtype(directory) or getattr(torch, str(said), None)
     return dtype if dtype in FLOATS else torch.float32
-
-# %% chapters/11_pretrained.ipynb#written-together
-@contextmanager
-def written_together(directory: str | Path, names: Iterable[str],
-                     stale: Iterable[str] = ()) -> Iterator[list[Path]]:
-    """Paths to write to, one for each file name of `directory`.
-
-    The files appear there at the end, and those of `stale` go, or nothing
-    happens after an error. CheckpointError if they cannot be written.
-    """
-    from safetensors import SafetensorError
-    directory = Path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            yield [stack.enter_context(written_whole(directory / name))
-                   for name in names]
-        for name in stale:
-            (directory / name).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{directory} cannot be written: {error}."
-                              " Is there room, and the right to write?"
-                              ) from error
-
-# %% chapters/11_pretrained.ipynb#write-json
-def write_json(path: Path, data: dict) -> None:
-    """JSON with the same bytes on every system."""
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    path.write_bytes(text.encode("utf-8"))
 
 # %% chapters/11_pretrained.ipynb#configs-to-save
 def configs_to_save(config: GPT2Config, dtype: torch.dtype) -> dict:
@@ -526,7 +344,6 @@ def save_pretrained(model: nn.Module, directory: str | Path) -> None:
     appear whole or not at all. Raises CheckpointError, also for a model
     that is not as its config says: it could not be loaded.
     """
-    from safetensors.torch import save_file
     model = unwrapped(model)
     state = state_to_save(model)
     files = configs_to_save(model.config, state["wte.weight"].dtype)
@@ -536,162 +353,8 @@ def save_pretrained(model: nn.Module, directory: str | Path) -> None:
             path, *others):
         for other, content in zip(others, files.values()):
             write_json(other, content)
-        save_file(tensors, path, metadata={"format": "pt"})
+        write_tensors(path, tensors)
         shutil.copymode(other, path)
-
-# %% chapters/11_pretrained.ipynb#byte-level
-_GPT2_FORM = {                   # what may stand there; None: left out
-    "normalizer": (None,),
-    "pre_tokenizer.type": ("ByteLevel",),
-    "pre_tokenizer.use_regex": (None, True),
-    "model.type": (None, "BPE"),
-    "model.dropout": (None, 0),
-    "model.continuing_subword_prefix": (None, ""),
-    "model.end_of_word_suffix": (None, ""),
-    "model.ignore_merges": (None, False),
-    "post_processor.type": (None, "ByteLevel", "TemplateProcessing"),
-    "post_processor.special_tokens": (None, {}),
-    "decoder.type": ("ByteLevel",),
-}
-
-
-def _require_gpt2_form(data: dict, path: Path) -> None:
-    """CheckpointError for a tokenizer that is not GPT-2's byte-level BPE."""
-    for place, allowed in _GPT2_FORM.items():
-        part, _, key = place.partition(".")
-        found = (data.get(part) or {}).get(key) if key else data.get(part)
-        if found not in allowed:
-            raise CheckpointError(
-                f"{path}: {place} is {found!r}; in GPT-2's it is"
-                f" {allowed[-1]!r}. This tokenizer gives other ids than"
-                " GPT-2's rules would, and is not read.")
-
-# %% chapters/11_pretrained.ipynb#alphabet
-def _require_alphabet(vocab: dict, path: Path) -> None:
-    """CheckpointError unless every byte has an entry."""
-    lost = {*bytes_to_unicode().values()} - vocab.keys()
-    if lost:
-        raise CheckpointError(
-            f"{path} has no entry for {len(lost)} of the 256 bytes,"
-            f" {min(lost)!r} for one: it was trained without the byte"
-            " alphabet, and some texts would have no ids. Train it again"
-            " with initial_alphabet=ByteLevel.alphabet() (tokenizers).")
-
-# %% chapters/11_pretrained.ipynb#token-content
-def _content(token, path: Path) -> str:
-    """The text of a special token, a str or an object with options."""
-    if isinstance(token, str):
-        return token
-    for option in ("lstrip", "rstrip", "single_word"):
-        if token.get(option):
-            raise CheckpointError(f"{path}: {token['content']!r} has"
-                                  f" {option}, which is not supported.")
-    return token["content"]
-
-
-def _read_tokenizer_json(path: Path) -> tuple[dict, list, list]:
-    """(vocab, merges, added tokens) of a tokenizer.json."""
-    data = read_json(path)
-    _require_gpt2_form(data, path)
-    vocab = dict(data["model"]["vocab"])
-    _require_alphabet(vocab, path)
-    merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair)
-              for pair in data["model"]["merges"]]
-    added = [_content(token, path) for token in data["added_tokens"]]
-    for token, name in zip(data["added_tokens"], added):
-        if vocab.setdefault(name, token["id"]) != token["id"]:
-            raise CheckpointError(f"{path}: {name!r} has two ids,"
-                                  f" {vocab[name]} and {token['id']}.")
-    return vocab, merges, added
-
-# %% chapters/11_pretrained.ipynb#read-the-pair
-def _read_pair(directory: Path, named: list[str]) -> tuple[dict, list, list]:
-    """(vocab, merges, added tokens) of vocab.json and merges.txt."""
-    vocab = read_json(directory / "vocab.json")
-    _require_alphabet(vocab, directory / "vocab.json")
-    _examine(directory / "merges.txt")
-    known = tuple(name for name in named if name in vocab)
-    pair = Tokenizer.load(directory, special_tokens=known)
-    more = directory / "added_tokens.json"
-    added = read_json(more) if more.exists() else {}
-    for name, id in added.items():
-        if vocab.setdefault(name, id) != id:
-            raise CheckpointError(f"{more}: {name!r} has the id {id}, in"
-                                  f" vocab.json {vocab[name]}.")
-    return pair.vocab | added, pair.merges, [*added]
-
-# %% chapters/11_pretrained.ipynb#tokenizer-settings
-_ROLES = ("eos_token", "bos_token", "unk_token", "pad_token", "sep_token",
-          "cls_token", "mask_token")
-
-
-def _settings(directory: Path) -> dict:
-    """What the small files say. special_tokens_map.json has the last word,
-    unless tokenizer_config.json lists all in `added_tokens_decoder`."""
-    path = directory / "tokenizer_config.json"
-    found = read_json(path) if path.exists() else {}
-    older = directory / "special_tokens_map.json"
-    if "added_tokens_decoder" not in found and older.exists():
-        found |= read_json(older)
-    if found.get("add_bos_token") or found.get("add_eos_token"):
-        raise CheckpointError(
-            f"{path}: add_bos_token and add_eos_token are not supported;"
-            " GPT-2 adds nothing to a text. Put the token there yourself.")
-    return found
-
-# %% chapters/11_pretrained.ipynb#named-tokens
-def _named_tokens(settings: dict, directory: Path) -> list[str]:
-    """Special tokens by name, the end of text first."""
-    path = directory / "tokenizer_config.json"
-    default = dict.fromkeys(_ROLES[:3], "<|endoftext|>")
-    roles = {**default, **settings}
-    found = [roles[role] for role in _ROLES if roles.get(role) is not None]
-    for key in ("additional_special_tokens", "extra_special_tokens"):
-        more = settings.get(key) or []
-        found += more.values() if isinstance(more, dict) else more
-    found += (settings.get("added_tokens_decoder") or {}).values()
-    return [*dict.fromkeys(_content(token, path) for token in found)]
-
-# %% chapters/11_pretrained.ipynb#require-entries
-def _prefix_space(settings: dict, path: Path) -> bool:
-    """add_prefix_space; CheckpointError where two readers would differ."""
-    stated = settings.get("add_prefix_space")
-    if stated is None and path.exists() and (
-            read_json(path)["pre_tokenizer"].get("add_prefix_space")):
-        raise CheckpointError(
-            f"{path} asks for add_prefix_space, and tokenizer_config.json is"
-            " silent, which transformers reads as no. Say it there too.")
-    return bool(stated)
-
-
-def _require_entries(vocab: dict, special: list, directory: Path) -> None:
-    """CheckpointError for a special token without an id."""
-    for name in special:
-        if name not in vocab:
-            raise CheckpointError(
-                f"{directory}: tokenizer_config.json or"
-                f" special_tokens_map.json names {name!r}, which has no"
-                " entry in the vocabulary. Are all files of one tokenizer?")
-
-# %% chapters/11_pretrained.ipynb#tokenizer-parts
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt",
-                   "tokenizer_config.json", "special_tokens_map.json",
-                   "added_tokens.json")
-
-
-def _tokenizer_parts(directory: Path) -> dict:
-    """The arguments of Tokenizer, from the files of a directory."""
-    path = directory / "tokenizer.json"
-    settings = _settings(directory)
-    named = _named_tokens(settings, directory)
-    vocab, merges, added = (_read_tokenizer_json(path) if path.exists()
-                            else _read_pair(directory, named))
-    special = [name for name in named
-               if name in vocab or name != "<|endoftext|>"] + added
-    _require_entries(vocab, special, directory)
-    return {"vocab": vocab, "merges": merges,
-            "special_tokens": tuple(dict.fromkeys(special)),
-            "add_prefix_space": _prefix_space(settings, path)}
 
 # %% chapters/11_pretrained.ipynb#load-tokenizer
 def load_tokenizer(name_or_dir: str | Path, *,
@@ -703,53 +366,14 @@ def load_tokenizer(name_or_dir: str | Path, *,
     """
     directory = find_directory(name_or_dir, TOKENIZER_FILES, revision)
     try:
-        return Tokenizer(**_tokenizer_parts(directory))
+        return Tokenizer(**read_tokenizer(
+            directory, bytes_to_unicode().values(), Tokenizer.load))
     except CheckpointError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OSError,
             RecursionError) as error:
         raise CheckpointError(f"{directory}: no tokenizer of GPT-2's kind"
                               f" can be read: {error}") from error
-
-# %% chapters/11_pretrained.ipynb#tokenizer-as-json
-def tokenizer_as_json(tokenizer: Tokenizer) -> dict:
-    """The content of tokenizer.json."""
-    byte_level = {"type": "ByteLevel", "trim_offsets": True,
-                  "use_regex": True}
-    options = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"),
-                            False)
-    special = sorted(tokenizer.special_tokens, key=tokenizer.vocab.get)
-    return {
-        "version": "1.0", "truncation": None, "padding": None,
-        "added_tokens": [{"id": tokenizer.vocab[name], "content": name,
-                          **options, "special": True} for name in special],
-        "normalizer": None,
-        "pre_tokenizer": byte_level | {
-            "add_prefix_space": tokenizer.add_prefix_space},
-        "post_processor": None,
-        "decoder": byte_level | {"add_prefix_space": True},
-        "model": {"type": "BPE", "dropout": None, "unk_token": None,
-                  "continuing_subword_prefix": "", "end_of_word_suffix": "",
-                  "fuse_unk": False, "byte_fallback": False,
-                  "ignore_merges": False, "vocab": tokenizer.vocab,
-                  "merges": [" ".join(pair) for pair in tokenizer.merges]}}
-
-# %% chapters/11_pretrained.ipynb#settings-as-json
-def settings_as_json(tokenizer: Tokenizer,
-                     model_max_length: int | None) -> dict:
-    """The content of tokenizer_config.json."""
-    end, *more = tokenizer.special_tokens or (None,)
-    settings = {
-        "tokenizer_class": "GPT2Tokenizer",
-        "add_prefix_space": tokenizer.add_prefix_space,
-        "bos_token": end, "eos_token": end, "unk_token": end,
-        "pad_token": None, "errors": "replace",
-        "clean_up_tokenization_spaces": False}
-    if more:
-        settings["additional_special_tokens"] = more
-    if model_max_length is not None:
-        settings["model_max_length"] = model_max_length
-    return settings
 
 # %% chapters/11_pretrained.ipynb#save-tokenizer
 def save_tokenizer(tokenizer: Tokenizer, directory: str | Path, *,
@@ -758,18 +382,13 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | Path, *,
 
     model_max_length: the model's n_positions, for readers that truncate.
     `AutoTokenizer` of transformers reads the directory, and so do readers
-    that know only the pair. All files appear whole or not at all; the two
-    small files of older versions go, since they speak of what was there
-    before. Raises CheckpointError.
+    that know only the pair. All files appear whole or not at all. Raises
+    CheckpointError.
     """
-    names, stale = TOKENIZER_FILES[:4], TOKENIZER_FILES[4:]
-    with written_together(directory, names, stale) as (full, *pair, small):
-        with TemporaryDirectory(prefix=".", dir=directory) as beside:
-            tokenizer.save(beside)
-            for name, path in zip(names[1:], pair):
-                shutil.copyfile(Path(beside, name), path)
-        write_json(full, tokenizer_as_json(tokenizer))
-        write_json(small, settings_as_json(tokenizer, model_max_length))
+    write_tokenizer(directory, {
+        "vocab": tokenizer.vocab, "merges": tokenizer.merges,
+        "special_tokens": tokenizer.special_tokens,
+        "add_prefix_space": tokenizer.add_prefix_space}, model_max_length)
 
 # %% chapters/11_pretrained.ipynb#load-pair
 def load_pair(name_or_dir: str | Path,
@@ -788,13 +407,7 @@ def load_pair(name_or_dir: str | Path,
 
 # %% __all__
 __all__ = [
-    "CheckpointError",
-    "read_json",
     "read_config",
-    "WEIGHT_FILES",
-    "weight_files",
-    "shards",
-    "read_tensors",
     "our_name",
     "read_weights",
     "tie_head",
@@ -806,19 +419,13 @@ __all__ = [
     "model_directory",
     "load_pretrained",
     "empty_model",
-    "own_memory",
     "on_device",
     "stored_dtype",
-    "written_together",
-    "write_json",
     "configs_to_save",
     "unwrapped",
     "state_to_save",
     "save_pretrained",
-    "TOKENIZER_FILES",
     "load_tokenizer",
-    "tokenizer_as_json",
-    "settings_as_json",
     "save_tokenizer",
     "load_pair",
 ]

@@ -5,38 +5,29 @@
 import copy
 import math
 import os
-import pickle
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from gpt2.block import TransformerBlock
-from gpt2.config import GPT2Config, save_config
+from gpt2.config import GPT2Config
 from gpt2.counting import count_parameters, flops_per_token, memory_bytes
-from gpt2.data import DataError
 from gpt2.model import GPT2, GPT2Output, check_labels, run_blocks
-from gpt2.pretrained import (CheckpointError, load_pretrained,
-                             save_pretrained, save_tokenizer, write_json)
-from gpt2.tokenizer import Tokenizer
-from gpt2.training import (POSITION, STATE, Engine, TrainingConfig,
-                           count_losses, parameter_groups, read_state,
-                           rng_state, saved_directory, set_rng_state)
+from gpt2.training import Engine, TrainingConfig
 
 # %% chapters/17_scaling.ipynb#step-work
 class Work(NamedTuple):
@@ -289,10 +280,6 @@ class FastEngine(Engine):
         super().prepare(model, config)
         self.model, arranged.config = arranged, model.config
 
-    def load(self, path: Path) -> None:
-        """From any engine's checkpoint, of any number of processes."""
-        load_any(path, self)
-
     def whole_model(self) -> GPT2 | None:
         """The model to save at the end: on rank 0; elsewhere None."""
         return self.model
@@ -301,82 +288,10 @@ class FastEngine(Engine):
         """The smallest of all processes'."""
         return x
 
-# %% chapters/17_scaling.ipynb#rung
-class Rung(NamedTuple):
-    """One way to train; the mathematics is the same on every rung."""
-    name: str
-    explicit: bool = False               # chapter 05's formula, written out
-    fused: bool = True                   # AdamW: one kernel
-    tf32: bool = False
-    precision: str = "float32"
-    speed: Speed | None = None           # None: chapter 15's Engine
-
-    def engine(self, device: str | torch.device, model: GPT2,
-               config: TrainingConfig) -> Engine:
-        """An engine that has taken over a copy of the model."""
-        engine = Engine(device) if self.speed is None else FastEngine(
-            device, self.speed)
-        model = copy.deepcopy(model)
-        for block in model.h:
-            block.attn.explicit = self.explicit
-        engine.prepare(model, replace(config, precision=self.precision))
-        torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
-        if not self.fused:
-            engine.optimizer = torch.optim.AdamW(
-                parameter_groups(model, config.weight_decay), foreach=False,
-                betas=(config.beta1, config.beta2))
-        return engine
-
-# %% chapters/17_scaling.ipynb#ladder
-def ladder(device: str | torch.device = "cpu",
-           loss_rows: int = 1024) -> list[Rung]:
-    """From the plainest way to the leanest that this device knows."""
-    rungs = [Rung("plain", explicit=True, fused=False),
-             Rung("+ fused AdamW", explicit=True),
-             Rung("+ fused attention")]
-    if torch.device(device).type == "cuda":
-        rungs += [Rung("+ TF32", tf32=True),
-                  Rung("+ bfloat16", tf32=True, precision="bfloat16")]
-    now = Speed(loss_rows=loss_rows, pad_to=1, tf32=rungs[-1].tf32)
-    speeds = {"+ loss in rows": now}
-    speeds["+ padded vocabulary"] = now = replace(now, pad_to=64)
-    if can_compile(device):
-        speeds["+ compile"] = now = replace(now, compile="inductor")
-    speeds["+ checkpointing"] = replace(now, checkpoint=True)
-    return rungs + [rungs[-1]._replace(name=name, speed=speed)
-                    for name, speed in speeds.items()]
-
-# %% chapters/17_scaling.ipynb#measure-rung
-def measure_rung(rung: Rung, model: GPT2, config: TrainingConfig, ids: Tensor,
-                 device: str | torch.device = "cpu", updates=4) -> dict:
-    """Speed, memory, losses of updates on ids (B, T + 1), one not timed.
-    peak_bytes: of CUDA's allocator, else LiveBytes; None where compiled."""
-    engine, seconds, peak = rung.engine(device, model, config), [], None
-    losses = []
-    on_gpu, clock = engine.device.type == "cuda", clock_for(device)
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device)
-    for _ in range(1 + updates):
-        began = clock()
-        engine.optimizer.zero_grad()
-        losses.append(float(engine.backward(ids, 1.0, True)))
-        engine.clip()
-        engine.update(1e-4)
-        seconds.append(clock() - began)
-    if on_gpu:
-        peak = torch.cuda.max_memory_allocated(device)
-    elif not (rung.speed and rung.speed.compile):
-        with LiveBytes() as live:
-            engine.backward(ids, 1.0, True)
-        n = sum(p.numel() for p in engine.model.parameters())
-        peak = live.peak + 16 * n        # weights, gradients, moments
-    return {"rung": rung.name, "peak_bytes": peak, "losses": losses,
-            "tokens_per_second": ids[:, 1:].numel() / min(seconds[1:])}
-
 # %% chapters/17_scaling.ipynb#step-bytes
 def step_bytes(config: GPT2Config, batch: int, T: int,
                speed: Speed = Speed()) -> dict[str, int]:
-    """Bytes at the peak of an update in float32, by purpose: chapter 01's
+    """Bytes at the peak of an update in float32, by purpose: chapter 10's
     count with what `speed` changes. moment: what is there only for a while,
     the logits of some rows or the inside of one block, whichever is more.
     """
@@ -408,20 +323,12 @@ def available_memory(device: str | torch.device = "cpu") -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    found = []
-    with suppress(OSError, StopIteration):               # Linux
-        line = next(x for x in Path("/proc/meminfo").read_text().split("\n")
-                    if x.startswith("MemAvailable"))
-        found.append(1024 * int(line.split()[1]))
-    with suppress(OSError, ValueError):                  # in a container
-        folder = Path("/sys/fs/cgroup")
-        found.append(int((folder / "memory.max").read_text())
-                     - int((folder / "memory.current").read_text()))
-    with suppress(OSError, ValueError, AttributeError):  # macOS: half of all
-        found.append(os.sysconf("SC_PHYS_PAGES") // 2
-                     * os.sysconf("SC_PAGE_SIZE"))
-    linux = found[:-1] or found or [4 * 2 ** 30]
-    return max(0, min(linux)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    room = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):      # a container's own limit, which
+        folder = Path("/sys/fs/cgroup")      # psutil does not see
+        room = min(room, int((folder / "memory.max").read_text())
+                   - int((folder / "memory.current").read_text()))
+    return max(0, room) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 # %% chapters/17_scaling.ipynb#fits
 def fits(engine: FastEngine, model: GPT2, config: TrainingConfig) -> bool:
@@ -468,372 +375,6 @@ def find_micro_batch(engine: FastEngine, model: GPT2, config: TrainingConfig,
                          " smaller model or shorter sequences.")
     return best
 
-# %% chapters/17_scaling.ipynb#lost-process
-class LostProcess(ConnectionError):
-    """Another process of the run has ended, or cannot be reached."""
-
-
-SIGNS = ("gloo/", "Connection closed by peer", "Connection reset",
-         "Broken pipe", "NCCL")
-
-
-def is_lost(error: BaseException) -> bool:
-    """Is it the kind of error that a vanished peer leaves behind?"""
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError)
-        and any(sign in str(error) for sign in SIGNS))
-
-# %% chapters/17_scaling.ipynb#join
-def join(device: torch.device) -> torch.device:
-    """Find the others, over gloo, GPUs over NCCL. Returns the own device."""
-    if device.type != "cuda":
-        dist.init_process_group("gloo")
-        return device
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl")
-    return device
-
-# %% chapters/17_scaling.ipynb#joined
-@contextmanager
-def joined(device: str | torch.device = "cpu") -> Iterator[torch.device]:
-    """Join the processes that torchrun has started; leave them at the end.
-
-    Yields this process's own device. Without torchrun: nothing. Raises
-    LostProcess, one clear line, when another one is gone.
-    """
-    device = torch.device(device)
-    if dist.is_torchelastic_launched():
-        device = join(device)
-    try:
-        yield device
-    except (RuntimeError, dist.DistError) as error:
-        if not is_lost(error):
-            raise
-        raise LostProcess(
-            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}:"
-            " another one has ended or cannot be reached, so this one ends"
-            " too. Go on from the newest checkpoint with --resume, with any"
-            " number of processes.") from error
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-# %% chapters/17_scaling.ipynb#parallel-engine
-class ParallelEngine(FastEngine):
-    """One of several processes, each with its own rows of every batch."""
-
-    def __init__(self, device: str | torch.device = "cpu",
-                 speed: Speed = Speed()):
-        super().__init__(device, speed)
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
-
-    def mean(self, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x / self.world
-
-    def any(self, flag: bool) -> bool:
-        return self.least(not flag) == 0
-
-    def least(self, x: int) -> int:
-        votes = torch.tensor(int(x))         # on the CPU: no GPU waits for it
-        dist.all_reduce(votes, dist.ReduceOp.MIN)
-        return int(votes)
-
-    def count_losses(self, tokens, windows, *, stop=lambda: False, **options):
-        windows, sums = list(windows), torch.zeros(3, dtype=torch.float64)
-        for first in range(0, len(windows), self.world):
-            if stop():
-                return None
-            mine = first + self.rank         # may be one too many: then the
-            one = windows[min(mine, len(windows) - 1)]   # last, not counted
-            found = count_losses(self.model, tokens, [one], **options)
-            sums += found * (mine < len(windows))
-        dist.all_reduce(sums)
-        return sums
-
-# %% chapters/17_scaling.ipynb#on-first
-def everyone(thing) -> list:
-    """What each process has given, on all of them, by rank."""
-    things = [None] * dist.get_world_size()
-    dist.all_gather_object(things, thing)
-    return things
-
-
-def on_first(do: Callable[[], object]) -> object:
-    """Do it on rank 0 alone; all get the result, or all raise its error."""
-    if not dist.is_initialized():
-        return do()
-    answer = [None, None]
-    if dist.get_rank() == 0:
-        try:
-            answer[0] = do()
-        except (OSError, ValueError, RuntimeError) as error:
-            answer[1] = error
-    dist.broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise answer[1]
-    return answer[0]
-
-# %% chapters/17_scaling.ipynb#ddp-engine
-class DDPEngine(ParallelEngine):
-    """A whole model in each process; gradients are averaged."""
-    again = 1                            # the buckets that are sent
-    called = property(lambda self: self.ddp)
-
-    def prepare(self, model: GPT2, config: TrainingConfig) -> None:
-        super().prepare(model, config)
-        self.ddp = nn.parallel.DistributedDataParallel(self.model)
-
-    def backward(self, ids: Tensor, share: float, last: bool) -> Tensor:
-        with nullcontext() if last else self.ddp.no_sync():
-            return super().backward(ids, share, last)
-
-    def save(self, path: Path, position: dict, tokenizer: Tokenizer) -> None:
-        states = everyone(rng_state(self.device))
-
-        def write():
-            with saved_directory(path) as beside:
-                save_pretrained(self.model, beside)
-                save_tokenizer(tokenizer, beside)
-                write_json(beside / POSITION, position)
-                torch.save({"optimizer": self.optimizer.state_dict(),
-                            "rng": states[0], "all_rng": states},
-                           beside / STATE)
-
-        on_first(write)
-
-    def whole_model(self) -> GPT2 | None:
-        return self.model if self.rank == 0 else None
-
-# %% chapters/17_scaling.ipynb#plain-metadata
-_METADATA = "torch.distributed.checkpoint.metadata"
-PLAIN = {            # what the names and shapes of a checkpoint consist of
-    *((_METADATA, name) for name in (
-        "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
-        "TensorStorageMetadata", "BytesStorageMetadata",
-        "ChunkStorageMetadata", "_MEM_FORMAT_ENCODING")),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    *((module, name) for module in ("pathlib", "pathlib._local")
-      for name in ("PosixPath", "WindowsPath")),
-    *(("torch", name) for name in (
-        "Size", "float32", "float64", "bfloat16", "float16")),
-    ("torch.serialization", "_get_layout")}
-
-
-class PlainUnpickler(pickle.Unpickler):
-    """Reads a pickle that asks for nothing but what is in PLAIN."""
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in PLAIN:
-            raise pickle.UnpicklingError(
-                f"it asks to call {module}.{name}, and nothing in it was run")
-        return super().find_class(module, name)
-
-# %% chapters/17_scaling.ipynb#shard-reader
-def shard_reader(path: Path):
-    """PyTorch's reader of a sharded checkpoint, with its names and shapes.
-    DataError where they are damaged, or point out of the folder."""
-    import torch.distributed.checkpoint as shards
-    try:
-        with open(path / ".metadata", "rb") as file:
-            metadata = PlainUnpickler(file).load()
-        files = {each.relative_path
-                 for each in metadata.storage_data.values()}
-        if wrong := [name for name in files if Path(name).name != name]:
-            raise ValueError(f"it points to {wrong[0]!r}")
-    except Exception as error:       # damaged bytes raise errors of any kind
-        raise DataError(f"{path / '.metadata'} cannot be read: {error}."
-                        " Remove this checkpoint, if its source is not to be"
-                        " trusted.") from error
-    reader = shards.FileSystemReader(path)
-    reader.read_metadata = lambda *args, **kwargs: metadata
-    return reader
-
-# %% chapters/17_scaling.ipynb#sharded-state
-def sharded_state(model: nn.Module, optimizer) -> dict:
-    """Weights and moments by parameter name, each in whatever pieces it
-    is in."""
-    from torch.distributed.checkpoint.state_dict import get_state_dict
-    new = not optimizer.state
-    weights, moments = get_state_dict(model, optimizer)
-    if new:              # PyTorch has made the moments by a step of rate 0,
-        for state in optimizer.state.values():      # which is not to count
-            state["step"].zero_()
-    return {"model": weights, "optimizer": moments}
-
-
-def tensors_of(state: dict) -> dict:
-    """What of a sharded state is written and read: tensors, nothing else.
-    The optimizer's settings are the run's own, see TrainingConfig."""
-    return {"model": state["model"],
-            "optimizer": {"state": state["optimizer"]["state"]}}
-
-# %% chapters/17_scaling.ipynb#load-shards
-def load_shards(path: Path, model: nn.Module, optimizer) -> None:
-    """Read a sharded checkpoint into pieces of any other shape. Raises
-    DataError for one that is damaged, or asks to run anything."""
-    import torch.distributed.checkpoint as shards
-    from torch.distributed.checkpoint.state_dict import set_state_dict
-    state, reader = sharded_state(model, optimizer), shard_reader(path)
-    try:
-        with warnings.catch_warnings(action="ignore"):   # "no process group"
-            shards.load(tensors_of(state), storage_reader=reader)
-    except shards.CheckpointException as error:  # not an Exception
-        why = next(iter(error.failures.values()))[0]
-        raise DataError(f"{path}: its shards cannot be read: {why}. Remove"
-                        " it; the run then resumes from the checkpoint"
-                        " before.") from error
-    set_state_dict(model, optimizer, model_state_dict=state["model"],
-                   optim_state_dict=state["optimizer"])
-
-# %% chapters/17_scaling.ipynb#save-shards
-def save_shards(engine: ParallelEngine, path: Path, position: dict,
-                tokenizer: Tokenizer) -> None:
-    """A checkpoint in pieces: each process writes its own, rank 0 the rest.
-    All of it appears at path, or nothing."""
-    import torch.distributed.checkpoint as shards
-    states = everyone(rng_state(engine.device))
-    with ExitStack() as stack:
-        beside = on_first(lambda: stack.enter_context(saved_directory(path)))
-        state = sharded_state(engine.model, engine.optimizer)
-        try:
-            shards.save(tensors_of(state), checkpoint_id=beside)
-        except shards.CheckpointException as error:  # not an Exception
-            raise CheckpointError(f"a shard: {error}") from error
-
-        def write_rest():
-            save_config(engine.model.config, beside)
-            save_tokenizer(tokenizer, beside)
-            write_json(beside / POSITION, position)
-            torch.save({"rng": states[0], "all_rng": states}, beside / STATE)
-
-        on_first(write_rest)
-        on_first(stack.pop_all().close)      # checksums, then the name
-
-# %% chapters/17_scaling.ipynb#gathered
-def gathered(model: nn.Module) -> GPT2 | None:
-    """A whole model on rank 0, from the pieces; None elsewhere."""
-    from torch.distributed.checkpoint.state_dict import (
-        StateDictOptions, get_model_state_dict)
-    state = get_model_state_dict(model, options=StateDictOptions(
-        full_state_dict=True, cpu_offload=True))
-    if dist.get_rank():
-        return None
-    with torch.device("meta"):
-        whole = GPT2(model.config)
-    whole.load_state_dict(state, assign=True)
-    return whole
-
-# %% chapters/17_scaling.ipynb#fsdp-engine
-class FSDPEngine(ParallelEngine):
-    """Each process keeps a part of every weight, gradient and moment."""
-    pieces = property(lambda self: self.world)
-    spread = None, None                  # a model, and the same in pieces
-
-    def arrange(self, model: GPT2) -> FastGPT2:
-        from torch.distributed.fsdp import fully_shard
-        if self.spread[0] is not model:
-            pieces = super().arrange(model)
-            mesh = init_device_mesh(self.device.type, (self.world,))
-            for part in (*pieces.h, pieces):
-                fully_shard(part, mesh=mesh)
-                part.unshard()           # else its memory would be made by a
-                part.reshard()           # sample, and unfit for training
-            self.spread = model, pieces
-        return self.spread[1]
-
-    def backward(self, ids: Tensor, share: float, last: bool) -> Tensor:
-        self.model.set_requires_gradient_sync(last)
-        return super().backward(ids, share, last)
-
-    def clip(self) -> Tensor:
-        return super().clip().full_tensor()
-
-    def save(self, path: Path, position: dict, tokenizer: Tokenizer) -> None:
-        save_shards(self, path, position, tokenizer)
-
-    def whole_model(self) -> GPT2 | None:
-        return gathered(self.model)
-
-# %% chapters/17_scaling.ipynb#load-whole
-def load_whole(path: Path, model: nn.Module, optimizer, saved: dict) -> None:
-    """Read an unsharded checkpoint, into whole tensors or into pieces.
-
-    saved: the optimizer's state, its parameters by number.
-    """
-    from torch.distributed.checkpoint.state_dict import (
-        StateDictOptions, set_model_state_dict, set_optimizer_state_dict)
-    whole = StateDictOptions(full_state_dict=True)
-    set_model_state_dict(model, load_pretrained(path).state_dict(),
-                         options=whole)
-    names = {p: name for name, p in model.named_parameters()}
-    names = [names[p] for group in optimizer.param_groups
-             for p in group["params"]]       # by the numbers in `saved`
-    groups = [{**group, "params": [names[i] for i in group["params"]]}
-              for group in saved["param_groups"]]
-    state = {names[i]: s for i, s in saved["state"].items()}
-    set_optimizer_state_dict(model, optimizer, {
-        "state": state, "param_groups": groups}, options=whole)
-
-# %% chapters/17_scaling.ipynb#restore-random
-def restore_random(state: dict, engine: Engine) -> None:
-    """Draw dropout on as before; with another number of processes anew."""
-    states = state.get("all_rng", [state["rng"]])
-    if len(states) == engine.world:
-        set_rng_state(states[engine.rank], engine.device)
-    else:
-        set_rng_state(states[0], engine.device)
-        torch.manual_seed(int(torch.randint(2 ** 48, ())) + engine.rank)
-
-# %% chapters/17_scaling.ipynb#load-any
-def load_any(path: Path, engine: FastEngine) -> None:
-    """Into an engine of this chapter, what an engine here or in chapter 15
-    has saved."""
-    state = read_state(path)
-    if (path / ".metadata").exists():
-        load_shards(path, engine.model, engine.optimizer)
-    else:
-        load_whole(path, engine.model, engine.optimizer, state["optimizer"])
-    restore_random(state, engine)
-
-# %% chapters/17_scaling.ipynb#engines
-ENGINES = {"none": FastEngine, "ddp": DDPEngine, "fsdp": FSDPEngine}
-
-
-def check_kind(kind: str, world: int) -> None:
-    """Raise ValueError for a kind that is unknown, or not for so many."""
-    if kind not in ENGINES:
-        raise ValueError(f"parallel is {kind!r}; expected auto,"
-                         f" {', '.join(ENGINES)}.")
-    if kind == "none" and world > 1:
-        raise ValueError(f"{world} processes with parallel none would each"
-                         " train the same; use ddp or fsdp.")
-    if kind != "none" and not world:
-        raise ValueError(f"{kind} is for processes that torchrun has started:"
-                         " torchrun --nproc-per-node N -m gpt2 train ...")
-
-# %% chapters/17_scaling.ipynb#choose-engine
-def choose_engine(device: str | torch.device = "cpu", parallel: str = "auto",
-                  speed: Speed = Speed(), *first: type) -> FastEngine:
-    """The engine for these processes; call it inside `joined`.
-
-    parallel: of ENGINES, or auto: ddp under torchrun; first: classes whose
-    methods come before the engine's. Raises ValueError where these do not
-    fit, or where there is nothing to compile with.
-    """
-    world = dist.get_world_size() if dist.is_initialized() else 0
-    kind = ("ddp" if world else "none") if parallel == "auto" else parallel
-    check_kind(kind, world)
-    if speed.compile == "inductor" and not can_compile(device):
-        raise ValueError("nothing to compile with here: install g++ or"
-                         " clang++ (for CUDA: triton), or do without.")
-    engine = ENGINES[kind]
-    if first:
-        engine = type(engine.__name__, (*first, engine), {})
-    return engine(device, speed)
-
 # %% chapters/17_scaling.ipynb#run-cost
 class Cost(NamedTuple):
     """What a run takes: FLOPs in all, hours, and money in price's unit."""
@@ -867,38 +408,11 @@ __all__ = [
     "FastBlock",
     "FastGPT2",
     "FastEngine",
-    "Rung",
-    "ladder",
-    "measure_rung",
     "step_bytes",
     "bytes_needed",
     "available_memory",
     "fits",
     "find_micro_batch",
-    "LostProcess",
-    "SIGNS",
-    "is_lost",
-    "join",
-    "joined",
-    "ParallelEngine",
-    "everyone",
-    "on_first",
-    "DDPEngine",
-    "PLAIN",
-    "PlainUnpickler",
-    "shard_reader",
-    "sharded_state",
-    "tensors_of",
-    "load_shards",
-    "save_shards",
-    "gathered",
-    "FSDPEngine",
-    "load_whole",
-    "restore_random",
-    "load_any",
-    "ENGINES",
-    "check_kind",
-    "choose_engine",
     "Cost",
     "run_cost",
 ]

@@ -3,16 +3,15 @@
 
 # %% chapters/02_tokenizer.ipynb#imports
 import heapq
-import json
 import operator
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
 import regex
+
+from gpt2.files.tokenizer_files import read_merges, read_vocab, write_pair
 
 # %% chapters/02_tokenizer.ipynb#byte-table
 def bytes_to_unicode() -> dict[int, str]:
@@ -117,7 +116,7 @@ def learn_merges(words: Mapping[str, int], vocab_size: int) -> list[tuple]:
 
 # %% chapters/02_tokenizer.ipynb#plain-int
 def _plain_int(number):
-    """NumPy's or PyTorch's whole number as an int; all else as it is."""
+    """Make NumPy's or PyTorch's whole number an int; leave all else."""
     if type(number) is int:
         return number
     try:
@@ -130,7 +129,7 @@ def _plain_int(number):
 # %% chapters/02_tokenizer.ipynb#token-bytes
 def _token_bytes(vocab: Mapping[str, int], special_tokens: tuple,
                  place: str = "vocab") -> list[bytes]:
-    """The bytes of every entry by id; ValueError if the table is broken."""
+    """Give every entry's bytes by id; ValueError for a broken table."""
     names, last = {}, len(vocab) - 1
     for token, id in vocab.items():
         if type(id) is not int or not 0 <= id <= last or id in names:
@@ -278,7 +277,10 @@ class _Words(dict):
 # %% chapters/02_tokenizer.ipynb#check-input
 def _check_merges(merges: list[tuple], vocab: Mapping[str, int],
                   place: str = "merge ", first: int = 1) -> None:
-    """ValueError unless halves and product of each merge are entries."""
+    """Refuse merges of what is no entry, and texts that are none.
+
+    Raises ValueError unless halves and product of each are in vocab.
+    """
     for number, (a, b) in enumerate(merges, first):
         if missing := [t for t in (a, b, a + b) if t not in vocab]:
             raise ValueError(f"{place}{number}: {a!r} + {b!r} needs the entry"
@@ -333,76 +335,16 @@ class BytePairEncoder(Vocabulary):
                 ids += self._words.encode(part)
         return ids
 
-# %% chapters/02_tokenizer.ipynb#read-vocab
-def _read(path: Path) -> str:
-    """The text of a UTF-8 file, or an error that names it. A byte order
-    mark, which some editors put first, is no part of the text."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: {error}") from None
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{path} is missing: a tokenizer is a folder"
-                                " with vocab.json and merges.txt.") from None
-
-
-def _read_vocab(path: Path, special_tokens: tuple) -> dict[str, int]:
-    """vocab.json: one object of token: id, examined by `_token_bytes`."""
-    text = _read(path)
-    try:
-        pairs = json.loads(text, object_pairs_hook=tuple)
-    except (ValueError, RecursionError) as error:      # bad, or too deep
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(pairs, tuple):             # an object becomes a tuple
-        raise ValueError(f"{path}: expected one object of token: id.")
-    if twins := Counter(t for t, _ in pairs) - Counter({t for t, _ in pairs}):
-        raise ValueError(f"{path}: {twins.popitem()[0]!r} stands twice.")
-    _token_bytes(dict(pairs), special_tokens, str(path))
-    return dict(pairs)
-
-# %% chapters/02_tokenizer.ipynb#read-merges
-def _read_merges(path: Path, vocab: Mapping[str, int]) -> list[tuple]:
-    """merges.txt: two tokens a line, with one space between them.
-
-    A header is the first line, if it begins with "#version", and no other
-    line: tokens may begin with "#" too. Windows line ends are fine.
-    """
-    lines = _read(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
-    first = 2 if lines[0].startswith("#version") else 1
-    merges = [tuple(line.split(" ")) for line in lines[first - 1:]]
-    if merges == [("",)]:                        # a file without merges
-        merges = []
-    for number, pair in enumerate(merges, first):
-        if len(pair) != 2 or not all(pair):
-            raise ValueError(f"{path}, line {number}: expected two tokens"
-                             f" with one space between them, found"
-                             f" {' '.join(pair)!r}.")
-    _check_merges(merges, vocab, f"{path}, line ", first)
-    return merges
-
-# %% chapters/02_tokenizer.ipynb#written-whole
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """A path to write to: all of the file appears at `path`, or nothing.
-
-    What was at `path` before stays there until the new file is complete,
-    whatever happens meanwhile: an exception, a killed process, a power cut.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """A text as UTF-8, whole, with the same bytes on every system."""
-    with written_whole(path) as beside:
-        beside.write_bytes(text.encode("utf-8"))
+# %% chapters/02_tokenizer.ipynb#load-pair
+def _load(directory: str | Path, special_tokens: tuple) -> tuple[dict, list]:
+    """Read the two files, and examine them together."""
+    vocab_json = Path(directory, "vocab.json")
+    merges_txt = Path(directory, "merges.txt")
+    vocab = read_vocab(vocab_json)
+    _token_bytes(vocab, special_tokens, str(vocab_json))
+    merges, first = read_merges(merges_txt)
+    _check_merges(merges, vocab, f"{merges_txt}, line ", first)
+    return vocab, merges
 
 # %% chapters/02_tokenizer.ipynb#learn
 def _learn(texts: Iterable[str], vocab_size: int, special_tokens: tuple):
@@ -448,18 +390,13 @@ class Tokenizer(BytePairEncoder):
              add_prefix_space: bool = False):
         """Read vocab.json and merges.txt. A fault in them is a ValueError
         that names file and line, a missing file a FileNotFoundError."""
-        vocab = _read_vocab(Path(directory, "vocab.json"), special_tokens)
-        merges = _read_merges(Path(directory, "merges.txt"), vocab)
+        vocab, merges = _load(directory, special_tokens)
         return cls(vocab, merges, special_tokens=special_tokens,
                    add_prefix_space=add_prefix_space)
 
     def save(self, directory: str | Path) -> None:
         """Write vocab.json and merges.txt, each all at once, as GPT-2's."""
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        vocab = dict(sorted(self.vocab.items(), key=lambda item: item[1]))
-        lines = ["#version: 0.2", *map(" ".join, self.merges), ""]
-        _write(Path(directory, "vocab.json"), json.dumps(vocab))
-        _write(Path(directory, "merges.txt"), "\n".join(lines))
+        write_pair(directory, self.vocab, self.merges)
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """The ids of several texts, one list for each."""
@@ -475,6 +412,5 @@ __all__ = [
     "learn_merges",
     "Vocabulary",
     "BytePairEncoder",
-    "written_whole",
     "Tokenizer",
 ]

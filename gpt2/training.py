@@ -2,44 +2,25 @@
 """15 · Training."""
 
 # %% chapters/15_training.ipynb#imports
-import ast
-import copy
-import hashlib
-import json
 import math
 import os
-import platform
-import shlex
-import shutil
-import signal
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import timedelta
-from itertools import takewhile
-from pathlib import Path
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
 from textwrap import shorten
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 # %% chapters/15_training.ipynb#imports-from-the-book
 from gpt2.checks import evaluating
-from gpt2.config import GPT2Config, config_from_dict, config_to_dict
-from gpt2.counting import flops_per_token
-from gpt2.data import (SPLITS, Batches, DataError, Tokens, Trigram,
-                       compressed_bits_per_byte, locked, perplexity, prepare,
-                       texts, token_sizes, window_starts, written_directory)
-from gpt2.generation import NotFinite, generate, left_pad, until_end
+from gpt2.data import (Batches, DataError, Tokens, perplexity, token_sizes,
+                       window_starts)
+from gpt2.generation import NotFinite, generate
 from gpt2.model import GPT2, next_token_loss
-from gpt2.pretrained import (CheckpointError, load_pair, load_pretrained,
-                             load_tokenizer, read_json, save_pretrained,
-                             save_tokenizer, write_json)
-from gpt2.tokenizer import Tokenizer, written_whole
+from gpt2.tokenizer import Tokenizer
 
 # %% chapters/15_training.ipynb#training-config
 @dataclass(frozen=True)
@@ -242,8 +223,13 @@ class Stepper:
         self.optimizer.step()
 
 # %% chapters/15_training.ipynb#accumulate
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 def accumulate(stepper: Stepper, ids: Tensor,
-               stop: Callable[[], bool] = lambda: False) -> Tensor | None:
+               stop: Callable[[], bool] = never) -> Tensor | None:
     """Gradients of the mean loss over all rows, (B, T + 1) tokens that train
     T positions each, by micro-batches.
 
@@ -307,7 +293,7 @@ def evaluation_windows(tokens: Tokens, length: int,
 @torch.no_grad()
 def count_losses(model: GPT2, tokens: Tokens, windows: Iterable, *,
                  sizes: Tensor, precision: str = "float32",
-                 stop: Callable[[], bool] = lambda: False) -> Tensor | None:
+                 stop: Callable[[], bool] = never) -> Tensor | None:
     """Sums over windows (start, predictions): nats, tokens, bytes, float64.
 
     sizes: bytes of each token id; rows that the model has beyond them are
@@ -348,121 +334,13 @@ def evaluate(model: GPT2, tokens: Tokens, tokenizer: Tokenizer, *,
     return summarize(count_losses(model, tokens, chosen, precision=precision,
                                   sizes=token_sizes(tokenizer)))
 
-# %% chapters/15_training.ipynb#saved-directory
-STATE, POSITION, SUMS = "training_state.pt", "position.json", "checksums.json"
-
-
-@contextmanager
-def saved_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill: all of it appears at `path`, or nothing.
-
-    Adds checksums of its files. A power cut does not tear it either.
-    """
-    with written_directory(path) as beside:
-        yield beside
-        write_json(beside / SUMS, file_sums(beside))
-        for file in (*beside.iterdir(), beside):
-            sync(file)
-    sync(path.parent)
-
-# %% chapters/15_training.ipynb#sync
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are on the disk."""
-    if os.name == "nt" and path.is_dir():    # Windows cannot, need not
-        return
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def file_sums(directory: Path) -> dict[str, str]:
-    """SHA-256 of every file of a checkpoint, by name."""
-    names = sorted(p.name for p in directory.iterdir() if p.name != SUMS)
-    sums = {}
-    for name in names:
-        with open(directory / name, "rb") as file:
-            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sums
-
-# %% chapters/15_training.ipynb#checkpoints
-def checkpoints(run: str | Path) -> list[Path]:
-    """The run's checkpoints, oldest first. A name means that it is whole."""
-    return sorted(Path(run, "checkpoints").glob("step-*"))
-
-
-def updates_done(run: str | Path) -> int:
-    """That the newest checkpoint knows of; 0 without one."""
-    return max((int(path.name[5:]) for path in checkpoints(run)), default=0)
-
-
-def remove_directory(path: Path) -> None:
-    """Take its name away first: what is half removed is no checkpoint."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.gone")
-    os.replace(path, aside)
-    shutil.rmtree(aside)
-
-# %% chapters/15_training.ipynb#remove-leftovers
-def remove_leftovers(run: Path) -> None:
-    """Remove what killed processes left half written or half removed.
-
-    Their names hold the process's number; living processes keep theirs.
-    """
-    for folder in (run, Path(run, "checkpoints")):
-        for path in [*folder.glob(".*.tmp"), *folder.glob(".*.gone")]:
-            number = path.name.split(".")[-2]
-            if number.isdigit() and not is_alive(int(number)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def is_alive(number: int) -> bool:
-    """Does another process with this number exist?"""
-    if number == os.getpid() or os.name == "nt":   # there a signal would end
-        return number != os.getpid()               # it: leave its files
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:                        # somebody else's
-        pass
-    return True
-
-# %% chapters/15_training.ipynb#read-state
-def read_state(path: Path) -> dict:
-    """What `save` kept beside the model, by a reader that runs nothing.
-    DataError where it is damaged, or asks for more than plain values."""
-    try:
-        return dict(torch.load(path / STATE, weights_only=True))
-    except Exception as error:       # damaged bytes raise errors of any kind
-        raise DataError(f"{path / STATE} cannot be read, and nothing in it"
-                        " was run. Remove this checkpoint; the run then"
-                        " resumes from the one before.") from error
-
 # %% chapters/15_training.ipynb#engine
 class Engine(Stepper):
     """Runs a model on one device, in one process.
 
-    `train` uses these methods and the Stepper's, and no others. With several
-    processes each calls all of them, at the same places.
+    The loop uses these methods and the Stepper's, and no others. With
+    several processes each calls all of them, at the same places.
     """
-    def save(self, path: Path, position: dict, tokenizer: Tokenizer) -> None:
-        """Write a checkpoint: a Hugging Face directory, optimizer, random
-        numbers and position. All of it appears at path, or nothing."""
-        with saved_directory(path) as beside:
-            save_pretrained(self.model, beside)
-            save_tokenizer(tokenizer, beside)
-            write_json(beside / POSITION, position)
-            torch.save({"optimizer": self.optimizer.state_dict(),
-                        "rng": rng_state(self.device)}, beside / STATE)
-
-    def load(self, path: Path) -> None:
-        """Continue from what `save` wrote."""
-        state = read_state(path)
-        self.model.load_state_dict(load_pretrained(path).state_dict())
-        self.optimizer.load_state_dict(state["optimizer"])
-        set_rng_state(state["rng"], self.device)
-
     def mean(self, x: Tensor) -> Tensor:
         """The mean over all processes."""
         return x
@@ -475,173 +353,36 @@ class Engine(Stepper):
         """`count_losses` of the model, the windows shared out."""
         return count_losses(self.model, tokens, windows, **options)
 
-# %% chapters/15_training.ipynb#save-checkpoint
-def save_checkpoint(run: Path, step: int, engine: Engine, batches: Batches,
-                    tokenizer: Tokenizer) -> None:
-    """Save the state after this many updates; keep the last few.
+    def evaluate(self, tokens: Tokens, tokenizer: Tokenizer,
+                 stop: Callable[[], bool] = never) -> dict | None:
+        """`summarize` of config.eval_windows windows of held-out text; None
+        when stop() said so between two."""
+        config = self.config
+        sums = self.count_losses(
+            tokens, evaluation_windows(tokens, config.length,
+                                       config.eval_windows),
+            sizes=token_sizes(tokenizer), precision=config.precision,
+            stop=stop)
+        return None if sums is None else summarize(sums)
 
-    Raises CheckpointError when it cannot be written: a full disk, say. The
-    checkpoints before it are then untouched.
-    """
-    path = Path(run, "checkpoints", f"step-{step:08}")
-    position = {"step": step, "batches": batches.state(),
-                "config": asdict(engine.config)}
-    try:
-        engine.save(path, position, tokenizer)
-    except (OSError, RuntimeError, CheckpointError) as error:
-        last = [*map(str, checkpoints(run)[-1:])] or ["none"]
-        raise CheckpointError(
-            f"the checkpoint after update {step:,} could not be saved:"
-            f" {error}. The last good one: {last[0]}. Make room, then go on"
-            f" with --resume --out {shlex.quote(str(run))}") from error
-    for old in checkpoints(run)[:-engine.config.keep]:
-        if engine.rank == 0:
-            remove_directory(old)
-
-# %% chapters/15_training.ipynb#require-same
-# What may be another number when a run is resumed; the second ones only if
-# every update so far had the learning rate that they would give.
-FREE = {"micro_batch", "eval_every", "eval_windows", "sample_every",
-        "save_every", "keep"}
-SCHEDULE = {"steps", "warmup", "decay", "learning_rate", "final_fraction"}
-
-
-def require_same(where: Path, saved: dict, asked: TrainingConfig,
-                 done: float) -> None:
-    """Raise DataError for a number that decides the results and differs.
-    done: updates so far, by the numbers saved; inf: it is finished."""
-    before, others = TrainingConfig(**saved), []
-    for name, value in asdict(asked).items():
-        if getattr(before, name) != value and name not in FREE:
-            others.append(name)
-    if not others or SCHEDULE.issuperset(others) and done <= asked.steps and (
-            all(learning_rate(step, before) == learning_rate(step, asked)
-                for step in range(done))):
-        return
-    name = min(others, key=SCHEDULE.__contains__)    # rather another one
-    raise DataError(f"{where} was made with {name} {getattr(before, name)!r},"
-                    f" not {getattr(asked, name)!r}. Resume with the same, or"
-                    " start a new run.")
-
-# %% chapters/15_training.ipynb#load-checkpoint
-def load_checkpoint(path: Path, engine: Engine, batches: Batches) -> int:
-    """Restore everything; return the number of updates done.
-
-    Raises DataError for a damaged checkpoint or another configuration.
-    """
-    try:
-        whole = file_sums(path) == json.loads((path / SUMS).read_text())
-    except (OSError, ValueError):
-        whole = False
-    if not whole:
-        raise DataError(f"{path} is damaged. Remove it; the run then resumes"
-                        " from the checkpoint before.")
-    position = json.loads((path / POSITION).read_text("utf-8"))
-    require_same(path, position["config"], engine.config, position["step"])
-    batches.restore(position["batches"])
-    engine.load(path)
-    return position["step"]
-
-# %% chapters/15_training.ipynb#as-json
-def as_json(row: dict) -> str:
-    """One line; null for a number that JSON does not know: nan, inf."""
-    return json.dumps({key: value if not isinstance(value, float)
-                       or math.isfinite(value) else None
-                       for key, value in row.items()})
-
-# %% chapters/15_training.ipynb#log
-class Log:
-    """metrics.jsonl of a run: one JSON object a line, also kept in `rows`.
-
-    path: None writes nothing."""
-
-    def __init__(self, path: Path | None):
-        self.rows, self.path = [], path
-
-    def rewind(self, step: int) -> None:
-        """Forget what was written after this update, and a torn line."""
-        self.rows = [row for row in read_rows(self.path)
-                     if row["step"] <= step]
-        if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(self.path) as beside:
-                beside.write_text("".join(as_json(row) + "\n"
-                                          for row in self.rows), "utf-8")
-
-    def add(self, **row) -> None:
-        """Append a row; it outlives this process at once."""
-        self.rows.append(row)
-        if self.path:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(as_json(row) + "\n")
-
-    def has(self, step: int, key: str) -> int:
-        """How many rows of this update, the newest, have this key."""
-        newest = [row for row in self.rows[-100:] if row["step"] == step]
-        return sum(key in row for row in newest)
-
-# %% chapters/15_training.ipynb#read-rows
-def read_rows(path: str | Path | None) -> list[dict]:
-    """The rows of a metrics.jsonl; a last line that is torn is left out."""
-    if path is None or not Path(path).exists():
-        return []
-    rows = []
-    for line in Path(path).read_text("utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-# %% chapters/15_training.ipynb#interrupted
-class Interrupted(Exception):
-    """A signal ended the run. `code`: the exit status that says which.
-
-    again: the command that goes on with it; None if nothing is saved.
-    """
-
-    def __init__(self, caught: list[int], again: str | None, step: int):
-        number = caught[0] if caught else signal.SIGTERM     # another process
-        self.code = 128 + number
-        where = f"saved; go on with: {again}" if again else (
-            "nothing is saved.")
-        super().__init__(f"{signal.Signals(number).name} after update"
-                         f" {step:,}: {where}")
-
-# %% chapters/15_training.ipynb#catching-signals
-@contextmanager
-def catching_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM append their number to the list, nothing more.
-
-    A second one acts as ever. Outside of the main thread: no effect.
-    """
-    caught, old = [], {}
-
-    def note(number, frame):
-        caught.append(number)
-        signal.signal(number, old[number])
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            old[number] = signal.getsignal(number)
-            signal.signal(number, note)
-    except ValueError:                       # not the main thread
-        old.clear()
-    try:
-        yield caught
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+# %% chapters/15_training.ipynb#update
+class Update(NamedTuple):
+    """What one update did."""
+    step: int                # updates so far, this one counted
+    loss: float              # nats per token, before the step
+    gradient_norm: float     # before clipping
+    learning_rate: float
+    seconds: float
+    tokens: int              # read so far, this update's counted
 
 # %% chapters/15_training.ipynb#one-update
 def one_update(step: int, engine: Engine, batches: Batches,
-               stop: Callable[[], bool] = lambda: False) -> dict | None:
-    """One optimizer update; None if stop() came first: all is as before.
-
-    Raises NotFinite before anything is updated.
-    """
+               config: TrainingConfig,
+               stop: Callable[[], bool] = never) -> Update | None:
+    """Update number `step`, from 0; None if stop() came first: all is as
+    before. Raises NotFinite before anything is updated."""
     began, random = time.perf_counter(), rng_state(engine.device)
-    rate, number = learning_rate(step, engine.config), batches.taken
+    rate, number = learning_rate(step, config), batches.taken
     loss = accumulate(engine, batches.take(), stop)
     if loss is None:
         batches.taken = number
@@ -654,33 +395,24 @@ def one_update(step: int, engine: Engine, batches: Batches,
                         f" gradient norm {norm}. Nothing was updated. Lower"
                         " the learning rate, or look at this batch.")
     engine.update(rate)
-    return {"step": step + 1, "loss": loss, "gradient_norm": norm,
-            "learning_rate": rate, "seconds": time.perf_counter() - began}
+    return Update(step + 1, loss, norm, rate, time.perf_counter() - began,
+                  (step + 1) * config.batch_size * config.length)
 
-# %% chapters/15_training.ipynb#run
-@dataclass
-class Run:
-    """Where a training run keeps its files, and what it looks at.
+# %% chapters/15_training.ipynb#updates
+def updates(engine: Engine, batches: Batches, config: TrainingConfig,
+            done: int = 0,
+            stop: Callable[[], bool] = never) -> Iterator[Update]:
+    """Train the engine's model; yield after each update what it did.
 
-    directory: None keeps nothing. validation: held-out tokens; prompts are
-    continued every `sample_every` updates. peak: FLOP/s that MFU is of.
-    report: told a line at each evaluation. again: the command that resumes.
+    config: what the engine was prepared with. done: updates so far, of the
+    schedule's config.steps. Ends early when stop() says so, after a whole
+    update. Raises NotFinite, see `one_update`.
     """
-    directory: str | Path | None = None
-    tokenizer: Tokenizer | None = None
-    validation: Tokens | None = None
-    prompts: tuple[str, ...] = ("",)
-    peak: float | None = None
-    report: Callable[[str], None] | None = None
-    again: str | None = None
-
-    def __post_init__(self):
-        if not self.tokenizer and (self.directory or self.validation):
-            raise ValueError("a run that saves or evaluates needs its"
-                             " tokenizer; pass tokenizer=...")
-        if self.directory and not self.again:
-            self.again = ("python -m gpt2 train --resume --out"
-                          f" {shlex.quote(str(self.directory))}")
+    for step in range(done, config.steps):
+        update = one_update(step, engine, batches, config, stop)
+        if update is None:
+            return
+        yield update
 
 # %% chapters/15_training.ipynb#sample
 def sample(model: GPT2, tokenizer: Tokenizer, prompt: str = "",
@@ -696,607 +428,6 @@ def sample(model: GPT2, tokenizer: Tokenizer, prompt: str = "",
                        temperature=0.8, generator=generator, truncate=True,
                        vocab_size=len(tokenizer))
     return tokenizer.decode(out[0, ids.shape[1]:].tolist())
-
-# %% chapters/15_training.ipynb#look
-def held_out_numbers(step: int, engine: Engine, run: Run,
-                     stop: Callable[[], bool]) -> dict | None:
-    """See `summarize`; None when stop() said so. Raises NotFinite."""
-    config = engine.config
-    sums = engine.count_losses(
-        run.validation, evaluation_windows(
-            run.validation, config.length, config.eval_windows),
-        sizes=token_sizes(run.tokenizer), precision=config.precision,
-        stop=stop)
-    found = None if sums is None else summarize(sums)
-    if found and not math.isfinite(found["loss"]):
-        raise NotFinite(f"after update {step:,}: held-out loss"
-                        f" {found['loss']}. Nothing more was saved. Lower"
-                        " the learning rate.")
-    return found
-
-# %% chapters/15_training.ipynb#look-and-log
-def look(step: int, engine: Engine, run: Run, log: Log,
-         stop: Callable[[], bool] = lambda: False) -> None:
-    """Evaluate and sample, when it is time to and was not done yet."""
-    config, last = engine.config, step == engine.config.steps
-    due = run.validation is not None and (
-        last or step > 0 and step % config.eval_every == 0)
-    if due and not log.has(step, "validation_loss"):
-        found = held_out_numbers(step, engine, run, stop)
-        if found is None:
-            return
-        log.add(step=step, **{f"validation_{key}": value
-                              for key, value in found.items()})
-        report(log, engine, run)
-    if config.sample_every and (last or step % config.sample_every == 0):
-        for prompt in run.prompts[log.has(step, "sample"):]:
-            if stop():
-                return
-            text = sample(engine.model, run.tokenizer, prompt)
-            log.add(step=step, prompt=prompt, sample=text)
-
-# %% chapters/15_training.ipynb#report
-def report(log: Log, engine: Engine, run: Run) -> None:
-    """Tell run.report of the evaluation that the log ends with, and of the
-    updates since the one before: mean loss, speed, time that is left."""
-    *rows, found = log.rows
-    since = takewhile(lambda row: "validation_loss" not in row,
-                      reversed(rows))
-    updates = [row for row in since if "loss" in row]
-    if run.report is None or engine.rank or not updates:
-        return
-    config, step = engine.config, found["step"]
-    loss, seconds = (sum(row[key] for row in updates) / len(updates)
-                     for key in ("loss", "seconds"))
-    speed = config.batch_size * config.length / seconds
-    left = timedelta(seconds=round((config.steps - step) * seconds))
-    run.report(f"update {step:,} of {config.steps:,}: loss {loss:.3f}, held"
-               f" out {found['validation_loss']:.3f},"
-               f" {found['validation_bits_per_byte']:.3f} bits per byte;"
-               f" {speed:,.0f} tokens/s, {left} left")
-
-# %% chapters/15_training.ipynb#tell
-def progress(engine: Engine, step: int) -> tqdm:
-    """A bar over the updates; off where the output is no terminal."""
-    return tqdm(total=engine.config.steps, initial=step, dynamic_ncols=True,
-                disable=True if engine.rank else None, unit="update")
-
-
-def tell(row: dict, bar: tqdm, engine: Engine, run: Run) -> dict:
-    """Complete the row with tokens and MFU; show it on the bar.
-
-    MFU: FLOPs that the model needs, per second and process, as a part of
-    run.peak. 3 times the forward pass, of matrix products alone.
-    """
-    config = engine.config
-    tokens = config.batch_size * config.length
-    row["tokens"] = row["step"] * tokens
-    speed = tokens / row["seconds"]
-    shown = {"loss": f"{row['loss']:.3f}", "tok/s": f"{speed:,.0f}"}
-    if run.peak:
-        flops = 3 * flops_per_token(engine.model.config, config.length)
-        row["mfu"] = round(speed * flops / engine.world / run.peak, 4)
-        shown["MFU"] = f"{row['mfu']:.0%}"
-    bar.set_postfix(shown, refresh=False)
-    bar.update()
-    return row
-
-# %% chapters/15_training.ipynb#begin
-def begin(engine: Engine, batches: Batches,
-          run: Run) -> tuple[int | None, Log]:
-    """Continue from the run's newest checkpoint, if it has one.
-
-    Returns the number of updates done, None without a checkpoint; the log.
-    """
-    if run.directory is None:
-        return None, Log(None)
-    log, step = Log(None), None
-    if engine.rank == 0:
-        remove_leftovers(Path(run.directory))
-        log = Log(Path(run.directory, "metrics.jsonl"))
-    if saved := checkpoints(run.directory):
-        step = load_checkpoint(saved[-1], engine, batches)
-    log.rewind(step or 0)
-    return step, log
-
-# %% chapters/15_training.ipynb#plot-losses
-def plot_losses(run: str | Path) -> Path | None:
-    """Draw loss.png of a run from its metrics; None without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
-    rows = read_rows(Path(run, "metrics.jsonl"))
-    ax = Figure(figsize=(6, 4), dpi=150, layout="constrained").subplots()
-    for key, label in (("loss", "training"),
-                       ("validation_loss", "held-out")):
-        points = [(row["step"], row[key]) for row in rows if key in row]
-        if points:
-            ax.plot(*zip(*points), label=label)
-            ax.legend(frameon=False)
-    ax.set(xlabel="updates", ylabel="loss, nats per token")
-    path = Path(run, "loss.png")
-    with written_whole(path) as beside:
-        ax.figure.savefig(beside, format="png")
-    return path
-
-# %% chapters/15_training.ipynb#save-if-due
-def save_if_due(step: int, saved: int | None, stopping: bool, engine: Engine,
-                batches: Batches, run: Run) -> int | None:
-    """Save unless this state is saved already; return the newest saved step.
-
-    Due: before the first update (so that a full disk shows at once), every
-    save_every updates, at the end, and when the run is to stop.
-    """
-    config = engine.config
-    due = stopping or step % config.save_every == 0 or step == config.steps
-    if run.directory is None or step == saved or not due:
-        return saved
-    save_checkpoint(Path(run.directory), step, engine, batches, run.tokenizer)
-    return step
-
-
-def finish(run: Run, engine: Engine, log: Log) -> list[dict]:
-    """Draw the losses of a run that keeps files; the rows of its log."""
-    if run.directory is not None and engine.rank == 0:
-        plot_losses(run.directory)
-    return log.rows
-
-# %% chapters/15_training.ipynb#train
-def train(model: GPT2, batches: Batches, config: TrainingConfig,
-          engine: Engine | None = None, run: Run | None = None) -> list[dict]:
-    """Train the model in place; return the rows of the log.
-
-    Resumes from the run's newest checkpoint if it has one. Raises NotFinite,
-    CheckpointError; Interrupted after Ctrl-C or SIGTERM, when all is saved.
-    """
-    engine, run = engine or Engine(), run or Run()
-    engine.prepare(model, config)
-    saved, log = begin(engine, batches, run)
-    step = saved or 0
-    with catching_signals() as caught, progress(engine, step) as bar:
-        def stop() -> bool:
-            return engine.any(bool(caught))
-        while True:
-            look(step, engine, run, log, stop)
-            stopping = stop()
-            saved = save_if_due(step, saved, stopping, engine, batches, run)
-            if stopping:
-                raise Interrupted(caught, run.again, step)
-            if step == config.steps:
-                return finish(run, engine, log)
-            if row := one_update(step, engine, batches, stop):
-                step = row["step"]
-                log.add(**tell(row, bar, engine, run))
-
-# %% chapters/15_training.ipynb#session
-RUN_FILE = "training.json"
-
-
-def session(command: str) -> dict:
-    """What the results of a run depend on besides its numbers."""
-    return {"command": command, "python": platform.python_version(),
-            "torch": torch.__version__, "threads": torch.get_num_threads()}
-
-# %% chapters/15_training.ipynb#read-run
-def read_run(directory: str | Path) -> dict:
-    """training.json again: `training` a TrainingConfig, `model` a
-    GPT2Config, `source`, `sessions`. Raises DataError without one."""
-    path = Path(directory, RUN_FILE)
-    if not path.exists():
-        raise DataError(f"{directory} holds no run: it has no {RUN_FILE}.")
-    content = read_json(path)
-    return {**content, "training": TrainingConfig(**content["training"]),
-            "model": config_from_dict(content["model"])}
-
-# %% chapters/15_training.ipynb#join-sessions
-def join_sessions(path: Path, content: dict, resume: bool) -> list[dict]:
-    """The sessions of a run and the new one, if it may be resumed so."""
-    if not resume:
-        raise DataError(f"{path.parent} holds a run already. Resume it"
-                        " (--resume), or choose another directory.")
-    if not path.exists():
-        raise DataError(f"{path.parent} holds no run to resume: it has no"
-                        f" {RUN_FILE}. Start one, without --resume.")
-    before = read_json(path)
-    require_same(path, before["training"],
-                 TrainingConfig(**content["training"]),
-                 updates_done(path.parent))
-    for key in ("model", "source"):
-        if before[key] != content[key]:
-            raise DataError(f"{path} is of another {key}: resume with it.")
-    return [*before["sessions"], *content["sessions"]]
-
-# %% chapters/15_training.ipynb#start-run
-def start_run(directory: str | Path, config: TrainingConfig,
-              model: GPT2Config, source: str, *, command: str = "",
-              resume: bool = False) -> list[str]:
-    """Write training.json: all numbers, the data's name, the command,
-    versions and threads. Returns what differs from the session before: the
-    results are then equal, but not to the last bit.
-
-    Raises DataError if the directory holds a run already; with resume, if
-    it holds none, or one of another configuration.
-    """
-    path = Path(directory, RUN_FILE)
-    content = {"training": asdict(config), "model": config_to_dict(model),
-               "source": source, "sessions": [session(command)]}
-    different = []
-    if resume or path.exists():
-        content["sessions"] = join_sessions(path, content, resume)
-        before, now = content["sessions"][-2:]
-        different = [f"{key} {now[key]}, before {before[key]}" for key in now
-                     if key != "command" and now[key] != before[key]]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as beside:
-        write_json(beside, content)
-    return different
-
-# %% chapters/15_training.ipynb#steps-in
-def steps_in(minutes: float, model: GPT2, batches: Batches,
-             config: TrainingConfig, engine: Engine) -> int:
-    """Updates that fit into so many minutes, from the speed measured here.
-
-    Times a part of an update on a copy of the model: 2 micro-batches, three
-    times. 5 % of the time are left for evaluation and checkpoints. Raises
-    ValueError when no update fits.
-    """
-    engine.prepare(copy.deepcopy(model), config)
-    ids, seconds = batches.read(0), []
-    part = ids[:2 * config.micro_batch]
-    for _ in range(3):
-        began = time.perf_counter()
-        float(accumulate(engine, part))
-        engine.clip()
-        engine.update(0.0)
-        seconds.append(time.perf_counter() - began)
-    update = float(engine.mean(torch.tensor(      # the same in all processes
-        min(seconds) * len(ids) / len(part), device=engine.device)))
-    steps = int(minutes * 60 * 0.95 / update)
-    if steps < 1:
-        raise ValueError(f"one update takes {update:.0f} s: none fits into"
-                         f" {minutes:g} minutes. Use a smaller batch.")
-    return steps
-
-# %% chapters/15_training.ipynb#alone
-@contextmanager
-def alone(run: Path) -> Iterator[None]:
-    """Let no other process train in this folder; make it if needed.
-
-    Raises DataError if one does. If nothing came of it, nothing is left.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    with open(run / ".lock", "w") as lock:
-        try:
-            locked(lock, wait=False)
-        except BlockingIOError:
-            raise DataError(f"{run}: another process is training in this"
-                            " folder now.") from None
-        try:
-            yield
-        finally:
-            locks = {".data.lock", ".lock"}
-            if {path.name for path in run.iterdir()} <= locks:
-                with suppress(OSError):
-                    for name in sorted(locks):
-                        (run / name).unlink(missing_ok=True)
-                    run.rmdir()
-
-# %% chapters/15_training.ipynb#plan
-class Plan(NamedTuple):
-    """What a run trains, on what text, and how."""
-    source: str                      # of the text: see `prepare`
-    config: TrainingConfig
-    model: GPT2
-    tokenizer: Tokenizer
-    warmup: int | None = None        # the preset's, if none was asked for
-
-    def with_steps(self, steps: int) -> "Plan":
-        """The plan for so many updates; if no warm-up was asked for, a tenth
-        of them is the most."""
-        warmup = self.config.warmup if self.warmup is None else min(
-            self.warmup, steps // 10)
-        return self._replace(config=replace(self.config, steps=steps,
-                                            warmup=warmup))
-
-
-def new_model(preset: str, tokenizer: Tokenizer, seed: int = 0) -> GPT2:
-    """Random weights of a preset's size, with a row for each token id."""
-    torch.manual_seed(seed)
-    end = tokenizer.eos_token_id
-    return GPT2(GPT2Config.from_preset(
-        preset, vocab_size=len(tokenizer), bos_token_id=end,
-        eos_token_id=end))
-
-# %% chapters/15_training.ipynb#new-plan
-# What differs from nano's numbers when a trained model goes on learning.
-FINE_TUNING = dict(learning_rate=1e-4, warmup=50)
-
-
-def new_plan(source: str, changes: dict, *, preset: str = "nano",
-             tokenizer: str | Path | Tokenizer = "",
-             init_from: str | Path | None = None) -> Plan:
-    """A run that begins, with these changes to the preset's numbers.
-
-    From random weights, for the ids of a tokenizer or of the one in a
-    directory; with init_from, from that model and its own tokenizer.
-    """
-    if init_from is not None:
-        config = TrainingConfig.from_preset("nano", **FINE_TUNING | changes)
-        model, words = load_pair(init_from, dtype=torch.float32)
-    else:
-        config = TrainingConfig.from_preset(preset, **changes)
-        words = tokenizer if isinstance(tokenizer, Tokenizer) else (
-            load_tokenizer(tokenizer))
-        model = new_model(preset, words, config.seed)
-    config = fitted(config, changes, model, words)
-    set_dropout(model, config.dropout)
-    usual = None if "warmup" in changes else config.warmup
-    return Plan(source, config, model, words, usual).with_steps(config.steps)
-
-# %% chapters/15_training.ipynb#fitted
-def fitted(config: TrainingConfig, changes: dict, model: GPT2,
-           tokenizer: Tokenizer) -> TrainingConfig:
-    """The preset's length, or the model's if that is less. ValueError for a
-    longer one that was asked for, CheckpointError for a tokenizer without a
-    token to separate documents with."""
-    if tokenizer.eos_token_id is None:
-        raise CheckpointError("this tokenizer has no special token to"
-                              " separate documents with; use another.")
-    most = model.config.n_positions
-    if changes.get("length", 0) > most:
-        raise ValueError(f"length is {config.length}; this model goes to"
-                         f" {most} tokens.")
-    return replace(config, length=min(config.length, most))
-
-# %% chapters/15_training.ipynb#open-run
-def open_run(directory: Path, plan: Plan, engine: Engine, *,
-             workers: int = 1, **options) -> tuple[Batches, Run]:
-    """The plan's text, prepared in the folder of its run, which is described
-    with these options of `Run`."""
-    config, place = plan.config, directory / "data"
-    prepare(plan.source, plan.tokenizer, place, workers=workers)
-    training, held_out = (Tokens(place, split, plan.tokenizer)
-                          for split in SPLITS)
-    batches = Batches(training, config.batch_size, config.length,
-                      seed=config.seed, rank=engine.rank, world=engine.world)
-    return batches, Run(directory, plan.tokenizer, held_out, **options,
-                        peak=measured_peak(engine.device, config.precision))
-
-# %% chapters/15_training.ipynb#set-up-run
-def set_up(plan: Plan, engine: Engine, batches: Batches, run: Run, *,
-           minutes: float | None = None, resume: bool = False,
-           command: str = "") -> tuple[Plan, list[str]]:
-    """All that comes before the first update: fit the schedule into the
-    minutes, save the first checkpoint, describe the run.
-
-    Returns the plan as it is now, and what differs from the session before.
-    """
-    if minutes is not None:
-        plan = plan.with_steps(steps_in(minutes, plan.model, batches,
-                                        plan.config, engine))
-    if not resume:
-        if engine.rank == 0:
-            save_tokenizer(plan.tokenizer, run.directory)
-        engine.prepare(copy.deepcopy(plan.model), plan.config)
-        save_checkpoint(run.directory, 0, engine, batches, plan.tokenizer)
-    if engine.rank:
-        return plan, []
-    return plan, start_run(run.directory, plan.config, plan.model.config,
-                           plan.source, resume=resume, command=command)
-
-# %% chapters/15_training.ipynb#save-model
-def save_model(run: Path, model: GPT2, tokenizer: Tokenizer) -> None:
-    """Write `model/` of a run that has ended: it appears whole."""
-    with written_directory(run / "model") as beside:
-        save_pretrained(model, beside)
-        save_tokenizer(tokenizer, beside,
-                       model_max_length=model.config.n_positions)
-
-
-def is_finished(run: Path) -> bool:
-    """Is the model there? It comes after everything else."""
-    return (run / "model").exists()
-
-
-def last_evaluation(run: Path) -> dict:
-    """The newest evaluation in the run's log; empty if there is none."""
-    rows = [row for row in read_rows(run / "metrics.jsonl")
-            if "validation_loss" in row]
-    return rows[-1] if rows else {}
-
-# %% chapters/15_training.ipynb#saved-plan
-def saved_plan(run: Path, changes: dict) -> Plan:
-    """That of a run to go on with. DataError for changes of what is done
-    already, and where there is nothing to go on from."""
-    found = read_run(run)
-    config = replace(found["training"], **changes)
-    require_same(run / RUN_FILE, asdict(found["training"]), config,
-                 math.inf if is_finished(run) else updates_done(run))
-    if not checkpoints(run) and not is_finished(run):
-        raise DataError(f"{run} has no checkpoint left to go on from. Remove"
-                        " it, and start again without --resume.")
-    return Plan(found["source"], config, GPT2(found["model"]),
-                load_tokenizer(run))
-
-
-def require_new(run: Path) -> None:
-    """Raise DataError if something was trained here. What a start that was
-    killed has left, is removed."""
-    if (run / RUN_FILE).exists() or is_finished(run) or updates_done(run):
-        raise DataError(f"{run} holds a run already. Resume it (--resume), or"
-                        " choose another folder.")
-    for path in checkpoints(run):
-        remove_directory(path)
-
-# %% chapters/15_training.ipynb#headers
-class Header(NamedTuple):
-    """A function of a source file: what stands before its body."""
-    context: str             # of the file, up to the end of the header's line
-    indent: int              # of the def, in columns
-
-
-def parsed(source: str) -> ast.Module | None:
-    """The syntax tree of a Python source; None where Python finds none, or
-    cannot look so deep (`- - - ... 1` ends its recursion or its memory)."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def function_headers(documents: Iterable[str]) -> Iterator[Header]:
-    """Every function of Python sources; files that do not parse: none."""
-    for text in documents:
-        lines = text.splitlines(keepends=True)
-        for node in ast.walk(parsed(text) or ast.Module([], [])):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                first = node.body[0]         # a decorator stands before a def
-                end = min(part.lineno for part in (first, *getattr(
-                    first, "decorator_list", []))) - 1
-                if node.lineno <= end:       # the body begins on a new line
-                    yield Header("".join(lines[:end]).rstrip("\r\n"),
-                                 node.col_offset)
-
-# %% chapters/15_training.ipynb#bodies
-def body_of(continuation: str, indent: int) -> str:
-    """What belongs to the function: up to the first dedent.
-
-    The first line is the rest of the header's. Without a dedent the last
-    line, which may be cut, is left out.
-    """
-    lines = continuation.splitlines(keepends=True)
-    for number, line in enumerate(lines[1:], 1):
-        width = len(line) - len(line.lstrip(" "))
-        if line.strip() and width <= indent:
-            return "".join(lines[:number])
-    return "".join(lines[:-1])
-
-
-def parses(body: str) -> bool:
-    """Is this a function's body in Python?"""
-    return parsed("async def f():" + body) is not None
-
-# %% chapters/15_training.ipynb#write-with
-def write_with(model: GPT2, tokenizer: Tokenizer, contexts: list[str],
-               new: int = 160, seed: int = 0, batch_size: int = 16,
-               temperature: float = 0.8) -> Iterator[str]:
-    """A continuation of each context, sampled; as much context as fits."""
-    room = model.config.n_positions + 1 - new
-    device = model.wte.weight.device
-    generator = torch.Generator(device).manual_seed(seed)
-    for at in range(0, len(contexts), batch_size):
-        prompts = [[tokenizer.eos_token_id, *tokenizer.encode(c)][-room:]
-                   for c in contexts[at:at + batch_size]]
-        ids, mask = left_pad(prompts, tokenizer.eos_token_id)
-        out = generate(model, ids.to(device), new, do_sample=True, top_k=0,
-                       temperature=temperature, generator=generator,
-                       vocab_size=len(tokenizer),
-                       attention_mask=mask.to(device))
-        for row in out[:, ids.shape[1]:].tolist():
-            yield until_end(tokenizer, row, [tokenizer.eos_token_id])
-
-# %% chapters/15_training.ipynb#write-with-trigram
-def write_with_trigram(trigram: Trigram, tokenizer: Tokenizer,
-                       contexts: list[str], new: int = 160, seed: int = 0,
-                       temperature: float = 0.8) -> Iterator[str]:
-    """The same from a 3-gram model."""
-    generator = torch.Generator().manual_seed(seed)
-    every = torch.arange(trigram.V)
-    ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer.encode(c)][-2:]
-                        for c in contexts])
-    u, v, out = ids[:, :1], ids[:, 1:], []
-    for _ in range(new):
-        p = trigram.probability(u.expand(-1, trigram.V),
-                                v.expand(-1, trigram.V),
-                                every.expand(len(ids), -1))
-        w = torch.multinomial(p ** (1 / temperature), 1, generator=generator)
-        out.append(w)
-        u, v = v, w
-    for row in torch.cat(out, 1).tolist():
-        yield until_end(tokenizer, row, [tokenizer.eos_token_id])
-
-# %% chapters/15_training.ipynb#parse-rate
-def parse_rate(headers: list[Header], written: Iterable[str],
-               tokenizer: Tokenizer, minimum: int = 20) -> dict:
-    """Of bodies with at least `minimum` tokens: how many Python can parse."""
-    bodies = [body_of(text, header.indent)
-              for header, text in zip(headers, written)]
-    long = [b for b in bodies if len(tokenizer.encode(b)) >= minimum]
-    good = sum(map(parses, long))
-    return {"headers": len(bodies), "bodies": len(long), "parse": good,
-            "rate": good / max(1, len(long))}
-
-# %% chapters/15_training.ipynb#some-headers
-def some_headers(documents: list[str], wanted: int) -> list[Header]:
-    """So many function headers, evenly over the documents.
-
-    They are counted first: the contexts of all would fill the memory.
-    """
-    count = sum(1 for _ in function_headers(documents)) if wanted else 0
-    chosen = {*spread(count, wanted)}
-    return [header for i, header in enumerate(function_headers(documents))
-            if i in chosen] if chosen else []
-
-# %% chapters/15_training.ipynb#written-bodies
-def body_length(model: GPT2) -> int:
-    """Tokens to write after a header: at least as many are context."""
-    return min(160, model.config.n_positions // 2)
-
-
-def written_bodies(model: GPT2, trigram: Trigram, tokenizer: Tokenizer,
-                   headers: list[Header],
-                   seed: int = 0) -> Iterator[tuple[str, dict]]:
-    """(who, parse_rate) of the model, then of the 3-gram model."""
-    contexts = [header.context for header in headers]
-    new = body_length(model)
-    for who, write, by in (("model", write_with, model),
-                           ("3-gram", write_with_trigram, trigram)):
-        bar = tqdm(write(by, tokenizer, contexts, new=new, seed=seed),
-                   f"bodies by the {who}", len(contexts), disable=None)
-        yield who, parse_rate(headers, bar, tokenizer)
-
-# %% chapters/15_training.ipynb#compare
-TRIGRAM_TOKENS = 2 ** 26          # more would not fit into usual memory
-
-
-def rivals(training: Tokens, held_out: Tokens, tokenizer: Tokenizer,
-           documents: list[str]) -> tuple[Trigram, dict[str, float]]:
-    """A 3-gram model of the training text; its bits per byte and those of
-    the compressors on the held-out documents."""
-    trigram = Trigram(training.window(
-        0, min(len(training), TRIGRAM_TOKENS)), len(tokenizer))
-    ids = held_out.window(0, len(held_out))
-    return trigram, {
-        "3-gram": trigram.bits_per_byte(ids, token_sizes(tokenizer)),
-        **compressed_bits_per_byte(documents)}
-
-# %% chapters/15_training.ipynb#compare-all
-def compare(model: GPT2, tokenizer: Tokenizer, training: Tokens,
-            held_out: Tokens, *, windows: int = 0, headers: int = 500,
-            seed: int = 0) -> Iterator[dict]:
-    """Measure a model and its rivals; yield the numbers as they come.
-
-    First the loss (see `evaluate`). Then bits_per_byte, also as parts of
-    xz's. With headers: how many there are and the new_tokens after each, and
-    twice bodies: {who: parse_rate}. windows: that the model reads, 0 for all.
-    """
-    found = evaluate(model, held_out, tokenizer, windows=windows)
-    bits = {"model": found.pop("bits_per_byte")}
-    yield found
-    documents = texts(held_out, tokenizer)
-    trigram, others = rivals(training, held_out, tokenizer, documents)
-    bits |= others
-    yield {"bits_per_byte": bits, "of_xz": {
-        name: value / bits["xz -9e"] for name, value in bits.items()}}
-    if headers:
-        chosen = some_headers(documents, headers)
-        yield {"headers": len(chosen), "new_tokens": body_length(model)}
-        if chosen:
-            for who, rate in written_bodies(model, trigram, tokenizer,
-                                            chosen, seed):
-                yield {"bodies": {who: rate}}
 
 # %% __all__
 __all__ = [
@@ -1315,6 +446,7 @@ __all__ = [
     "rng_state",
     "set_rng_state",
     "Stepper",
+    "never",
     "accumulate",
     "measured_peak",
     "spread",
@@ -1322,73 +454,9 @@ __all__ = [
     "count_losses",
     "summarize",
     "evaluate",
-    "STATE",
-    "POSITION",
-    "SUMS",
-    "saved_directory",
-    "sync",
-    "file_sums",
-    "checkpoints",
-    "updates_done",
-    "remove_directory",
-    "remove_leftovers",
-    "is_alive",
-    "read_state",
     "Engine",
-    "save_checkpoint",
-    "FREE",
-    "SCHEDULE",
-    "require_same",
-    "load_checkpoint",
-    "as_json",
-    "Log",
-    "read_rows",
-    "Interrupted",
-    "catching_signals",
+    "Update",
     "one_update",
-    "Run",
+    "updates",
     "sample",
-    "held_out_numbers",
-    "look",
-    "report",
-    "progress",
-    "tell",
-    "begin",
-    "plot_losses",
-    "save_if_due",
-    "finish",
-    "train",
-    "RUN_FILE",
-    "session",
-    "read_run",
-    "join_sessions",
-    "start_run",
-    "steps_in",
-    "alone",
-    "Plan",
-    "new_model",
-    "FINE_TUNING",
-    "new_plan",
-    "fitted",
-    "open_run",
-    "set_up",
-    "save_model",
-    "is_finished",
-    "last_evaluation",
-    "saved_plan",
-    "require_new",
-    "Header",
-    "parsed",
-    "function_headers",
-    "body_of",
-    "parses",
-    "write_with",
-    "write_with_trigram",
-    "parse_rate",
-    "some_headers",
-    "body_length",
-    "written_bodies",
-    "TRIGRAM_TOKENS",
-    "rivals",
-    "compare",
 ]

@@ -2,18 +2,9 @@
 """20 · Zero-shot."""
 
 # %% chapters/20_zero_shot.ipynb#imports
-import hashlib
-import io
-import json
 import math
-import os
 import re
-import urllib.request
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from http.client import HTTPException
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,10 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gpt2.checks import evaluating
-from gpt2.data import DataError, as_text, perplexity, read_jsonl
+from gpt2.data import perplexity
+from gpt2.files.task_files import Question
+from gpt2.files.wikitext import detokenize, retokenize
 from gpt2.generation import stream_text
 from gpt2.model import GPT2, run_blocks
-from gpt2.tokenizer import Tokenizer, written_whole
+from gpt2.tokenizer import Tokenizer
 
 # %% chapters/20_zero_shot.ipynb#prompt
 PROMPTS = {"translation": "{} = {}", "question": "Q: {}\nA: {}",
@@ -64,7 +57,7 @@ class Score(NamedTuple):
         """log p of all scored tokens together, in nats."""
         return float(self.logprobs.double().sum())
 
-
+# %% chapters/20_zero_shot.ipynb#check-request
 def check_request(request: Request, model: GPT2,
                   vocab_size: int | None = None) -> None:
     """Raise ValueError for a request that this model cannot score."""
@@ -141,7 +134,7 @@ def batches_by_length(requests: list[Request],
         del order[:count]
 
 # %% chapters/20_zero_shot.ipynb#require-finite
-def require_finite(score: Score, name: str) -> Score:
+def require_finite_score(score: Score, name: str) -> Score:
     """The score; FloatingPointError, naming it, if a log p is not finite."""
     if not (fine := score.logprobs.isfinite()).all():
         raise FloatingPointError(
@@ -173,7 +166,7 @@ def score(model: GPT2, requests: list[Request], *, batch_tokens: int = 8192,
         for batch in batches_by_length(requests, batch_tokens):
             for i, each in zip(batch, score_batch(
                     model, [requests[i] for i in batch], banned, vocab_size)):
-                scores[i] = require_finite(each, names[i])
+                scores[i] = require_finite_score(each, names[i])
             bar.update(len(batch))
     return scores
 
@@ -272,105 +265,6 @@ def measure_text(model: GPT2, tokenizer: Tokenizer, text: str, *,
                     word_count(original), len(original.encode("utf-8")),
                     len(original))
 
-# %% chapters/20_zero_shot.ipynb#detokenizer-rules
-def _rule(tokenized: str, text: str, joined: str, back: str):
-    """A pair of functions, there and back, from two patterns."""
-    return partial(re.compile(tokenized).sub, text), partial(
-        re.compile(joined).sub, back)
-
-
-WIKITEXT_RULES = [
-    _rule("^ ", "", "^", " "), _rule(" $", "", "(?<=.)$", " "),
-    _rule(" @-@ ", "-", r"(?<=[^\s-])-(?=[^\s-])", " @-@ "),
-    _rule(" @,@ ", ",", r"(?<=\d),(?=\d)", " @,@ "),
-    _rule(r" @\.@ ", ".", r"(?<=\d)\.(?=\d)", " @.@ "),
-    _rule(r"(?<=\S) '(?=\w)", "'", r"(?<=\S)'(?=\w)", " '"),
-    _rule("(?<=s) '(?= )", "'", "(?<=s)'(?= )", " '"),
-    _rule(r"(?<!\S)([(\[$£€¥]) (?=\S)", r"\1",
-          r"(?<!\S)([(\[$£€¥])(?=\S)", r"\1 "),
-    _rule(r"(?<=\S) ([)\]])(?!\S)", r"\1", r"(?<=\S)([)\]])(?!\S)", r" \1"),
-    _rule(r"(?<=\d) – (?=\d)", "–", r"(?<=\d)–(?=\d)", " – "),
-    _rule(r"(?<=\d) %", "%", r"(?<=\d)%", " %"),
-    _rule(r"(?<=\S) ([,;:!?])(?!\S)", r"\1",
-          r"(?<=\S)([,;:!?])(?!\S)", r" \1"),
-    _rule(r"(?<=\S)(?<!\b[A-Z])(?<!\b[A-Z][a-z]) \.(?!\S)", ".",
-          r"(?<=[^\s.])(?<!\b[A-Z])(?<!\b[A-Z][a-z])(?<!\.\w)\.(?!\S)", " ."),
-]
-
-# %% chapters/20_zero_shot.ipynb#quotes
-def join_quotes(line: str) -> str:
-    """`said " yes " .` -> `said "yes" .`: of two quotes the first opens."""
-    parts = line.split('"')
-    for i in range(1, len(parts)):
-        if i % 2:
-            parts[i] = parts[i].removeprefix(" ")
-        else:
-            parts[i - 1] = parts[i - 1].removesuffix(" ")
-    return '"'.join(parts)
-
-
-def split_quotes(line: str) -> str:
-    """The other way round."""
-    parts = line.split('"')
-    for i in range(1, len(parts)):
-        if i % 2:
-            parts[i] = " " + parts[i]
-        else:
-            parts[i - 1] += " "
-    return '"'.join(parts)
-
-
-WIKITEXT_RULES.append((join_quotes, split_quotes))
-
-# %% chapters/20_zero_shot.ipynb#retokenize
-def retokenize(text: str) -> str:
-    """The line of WikiText from which `detokenize` made this text."""
-    if text.startswith(" "):                   # was left as it is
-        return text
-    for there, back in reversed(WIKITEXT_RULES):
-        before = back(text)
-        if there(before) == text:
-            text = before
-    return text
-
-# %% chapters/20_zero_shot.ipynb#detokenize
-def detokenize(line: str) -> str:
-    """A line of WikiText as one would write it; `retokenize` undoes it.
-
-    A rule that could not be undone here is not applied here; a line that
-    would not come back is returned as it is. Raises ValueError for a line
-    without the space that every line of WikiText begins with.
-    """
-    if not line.startswith(" "):
-        raise ValueError(f"{line!r:.40} is no line of WikiText, which begins"
-                         " with a space.")
-    text = line
-    for there, back in WIKITEXT_RULES:
-        after = there(text)
-        if back(after) == text:
-            text = after
-    return text if retokenize(text) == line else line
-
-# %% chapters/20_zero_shot.ipynb#detokenize-text
-def detokenize_text(text: str) -> str:
-    """All lines of a text, each by itself. Raises ValueError."""
-    lines = text.removesuffix("\n").split("\n")
-    return "".join(detokenize(line) + "\n" for line in lines)
-
-# %% chapters/20_zero_shot.ipynb#read-lambada
-def read_lambada(path: str | Path) -> list[tuple[str, str]]:
-    """(passage without its last word, space and last word) of each line.
-
-    The file has {"text": "..."} on every line. Raises DataError.
-    """
-    found = []
-    for name, text, _ in read_jsonl(Path(path), Path(path).name):
-        context, space, word = text.rstrip().rpartition(" ")
-        if not (context and word):
-            raise DataError(f"{name} has fewer than two words.")
-        found.append((context, space + word))
-    return found
-
 # %% chapters/20_zero_shot.ipynb#stop-words
 STOP_WORDS = frozenset("""
     a an the this that these those some any no every each either neither all
@@ -447,18 +341,12 @@ def evaluate_lambada(model: GPT2, tokenizer: Tokenizer,
         **share((each.likeliest[-1] for each in scores),
                 "accuracy_last_token")}
 
-# %% chapters/20_zero_shot.ipynb#choices
-class Question(NamedTuple):
-    """Options, (context, what is scored) each; which one is right."""
-    options: list[tuple[str, str]]
-    gold: int
-
-
+# %% chapters/20_zero_shot.ipynb#per
 PER = {"text": lambda request, text: 1,
        "token": lambda request, text: len(request.ids) - request.first,
        "byte": lambda request, text: len(text.encode("utf-8"))}
 
-
+# %% chapters/20_zero_shot.ipynb#choices
 def choose(model: GPT2, tokenizer: Tokenizer, questions: list[Question], *,
            per: str = "text", whole: bool = False, **scoring) -> list[int]:
     """For each question the place of the option with the highest log p.
@@ -500,90 +388,6 @@ def evaluate_winograd(model: GPT2, tokenizer: Tokenizer,
             "accuracy_whole": whole["accuracy"],
             "accuracy_whole_interval": whole["accuracy_interval"]}
 
-# %% chapters/20_zero_shot.ipynb#tidy
-_TREEBANK = [
-    (r"-LRB- ?", "("), (r" ?-RRB-", ")"), (r"`` ?", '"'), (" ?''", '"'),
-    (r" n't\b", "n't"), (r" '(s|m|d|re|ve|ll)\b", r"'\1"),
-    (r" ([,.;:!?])", r"\1"), ("(?<!\\S)` ", "'"), (r" '(?!\S)", "'")]
-
-
-def join_treebank(text: str) -> str:
-    """Text that is cut as in the Penn Treebank, as one would write it."""
-    for pattern, new in _TREEBANK:
-        text = re.sub(pattern, new, text)
-    return text
-
-# %% chapters/20_zero_shot.ipynb#cbt-question
-def cbt_question(sentences: list[str], last: str, place: str) -> Question:
-    """From 20 sentences and the 21st line: question, answer, candidates."""
-    fields = [field for field in last.split("\t") if field]
-    if len(fields) != 3 or fields[0].count("XXXXX") != 1:
-        raise DataError(f"{place}: expected a sentence with one XXXXX, the"
-                        " answer, and candidates, with tabs between them.")
-    candidates = fields[2].split("|")
-    if fields[1] not in candidates:
-        raise DataError(f"{place}: the answer {fields[1]!r} is no candidate.")
-    text = join_treebank(" ".join([*sentences, fields[0]]))
-    before, _, after = text.partition("XXXXX")
-    return Question([(before, candidate + after) for candidate in candidates],
-                    candidates.index(fields[1]))
-
-# %% chapters/20_zero_shot.ipynb#read-lines
-def read_lines(path: str | Path) -> list[str]:
-    r"""The lines of a file, without their \n; see `as_text`. DataError: not
-    UTF-8."""
-    data = Path(path).read_bytes()
-    try:
-        text = as_text(data)
-    except UnicodeDecodeError as error:
-        byte = len(data) - len(error.object) + error.start
-        raise DataError(f"{path} is not UTF-8 at byte {byte}; convert it"
-                        " first.") from None
-    return text.removesuffix("\n").split("\n") if text else []
-
-# %% chapters/20_zero_shot.ipynb#read-cbt
-def read_cbt(path: str | Path) -> list[Question]:
-    """The Children's Book Test: blocks of 21 numbered lines. DataError."""
-    found, sentences = [], []
-    for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
-            place = f"{path}, line {number}"
-            count, _, text = line.strip().partition(" ")
-            if count != str(len(sentences) + 1):
-                raise DataError(f"{place}: expected a line that begins with"
-                                f" {len(sentences) + 1}.")
-            sentences.append(text)
-            if len(sentences) == 21:
-                found.append(cbt_question(sentences[:20], text, place))
-                sentences = []
-    return found
-
-# %% chapters/20_zero_shot.ipynb#read-winograd
-def read_winograd(path: str | Path) -> list[Question]:
-    """Schemas, one JSON object a line: `context_options` (the text up to the
-    pronoun, with each candidate in its place), `continuation`, `gold`.
-
-    Raises DataError, naming the line.
-    """
-    found = []
-    for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                rest = row["continuation"].strip()
-                rest = rest if rest[0] in ".,;:!?'" else " " + rest
-                options = [(str.strip(context), rest)
-                           for context in row["context_options"]]
-                "".join(map("".join, options)).encode()   # no lone surrogate
-                found.append(Question(options, range(len(options))[
-                    row["gold"]]))
-            except (ValueError, LookupError, TypeError, AttributeError,
-                    RecursionError):
-                raise DataError(f"{path}, line {number}: expected an object"
-                                " with context_options, continuation and"
-                                " gold.") from None
-    return found
-
 # %% chapters/20_zero_shot.ipynb#complete
 def complete(model: GPT2, tokenizer: Tokenizer, prompt: str,
              max_new_tokens: int = 100, stop: str = "\n",
@@ -623,14 +427,6 @@ TABLE_3 = {
     "gpt2-xl": (8.63, 63.24, 93.30, 89.05, 18.34, 35.76, 0.93, 0.98, 17.48,
                 42.16)}
 
-
-def paper_value(model: str, column: str) -> float | None:
-    """What Table 3 says of a model; accuracies as shares. None: nothing."""
-    if model not in TABLE_3 or column not in TABLE_3_COLUMNS:
-        return None
-    value = TABLE_3[model][TABLE_3_COLUMNS.index(column)]
-    return value / 100 if column.endswith("accuracy") else value
-
 # %% chapters/20_zero_shot.ipynb#paper-tasks
 PAPER_TASKS = {                      # of the largest model, sections 3.4-3.8
     "Winograd": ("accuracy, partial scoring", 0.7070),
@@ -640,75 +436,6 @@ PAPER_TASKS = {                      # of the largest model, sections 3.4-3.8
     "English to French": ("BLEU, WMT-14", 5),
     "French to English": ("BLEU, WMT-14", 11.5),
     "Natural Questions": ("exact answers", 0.041)}
-
-# %% chapters/20_zero_shot.ipynb#sources
-class Source(NamedTuple):
-    """Where a data set is had, and how its file is recognized."""
-    url: str
-    sha256: str | None       # of the file itself; None: not known
-    member: str = ""         # its name inside the archive at url
-
-
-_CBT = "http://www.thespermwhale.com/jaseweston/babi/CBTest.tgz"
-SOURCES = {
-    "lambada": Source(
-        "https://openaipublic.blob.core.windows.net/gpt-2/data/"
-        "lambada_test.jsonl",
-        "4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226"),
-    "wikitext2": Source(
-        "https://huggingface.co/datasets/ggml-org/ci/resolve/main/"
-        "wikitext-2-raw-v1.zip",
-        "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08",
-        "wikitext-2-raw/wiki.test.raw"),
-    "winograd": Source(
-        "https://raw.githubusercontent.com/mosaicml/llm-foundry/fea94b12e1d5"
-        "5d50d28f0e53e3af53447b095181/scripts/eval/local_data/"
-        "language_understanding/winograd_wsc.jsonl",
-        "746336c27cd2e39a554cb1b8b4869d0f1ae2577ac5bfe799842d26bca5a5bf5e"),
-    "cbt-cn": Source(_CBT, None, "CBTest/data/cbtest_CN_valid_2000ex.txt"),
-    "cbt-ne": Source(_CBT, None, "CBTest/data/cbtest_NE_valid_2000ex.txt"),
-}
-
-# %% chapters/20_zero_shot.ipynb#download
-def download(source: Source, path: Path, by_hand: str) -> None:
-    """Write the file of a data set to path, all of it or nothing."""
-    try:
-        with urllib.request.urlopen(source.url, timeout=60) as answer:
-            data = answer.read()
-        if source.member:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                data = archive.read(source.member)
-    except (OSError, HTTPException, zipfile.BadZipFile, KeyError) as error:
-        raise DataError(f"{path.name} could not be fetched ({error})."
-                        f" {by_hand}") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as beside:
-        beside.write_bytes(data)
-
-# %% chapters/20_zero_shot.ipynb#fetch
-def file_sum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def fetch(source: Source) -> Path:
-    """The file of a data set, downloaded once into the user's cache.
-
-    Raises DataError where its SHA-256 is not known or another one.
-    """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(cache, "gpt2-book", Path(source.member or source.url).name)
-    unpack = f" unpack {source.member}," if source.member else ""
-    by_hand = f"Get {source.url} yourself,{unpack} and pass the path."
-    if source.sha256 is None:
-        raise DataError(f"no checksum of {path.name} is known, so it is not"
-                        f" downloaded. {by_hand}")
-    if not path.exists():
-        download(source, path, by_hand)
-    if file_sum(path) != source.sha256:
-        raise DataError(f"{path} has another SHA-256 than was published."
-                        f" Remove it. {by_hand}")
-    return path
 
 # %% chapters/20_zero_shot.ipynb#evaluate-text
 def text_numbers(loss: TextLoss) -> dict:
@@ -729,86 +456,6 @@ def evaluate_wikitext(model: GPT2, tokenizer: Tokenizer, lines: list[str],
     return {"documents": len(lines), "lines_restored": back,
             **text_numbers(loss)}
 
-# %% chapters/20_zero_shot.ipynb#tasks
-class Task(NamedTuple):
-    """A measurement by name: its data, how it reads and evaluates them."""
-    source: Source | None                     # None: any file of one's own
-    read: Callable[[Path], list]              # documents, questions, lines
-    evaluate: Callable[..., dict]
-    columns: dict[str, str] = {}              # our number: Table 3's column
-
-
-TASKS = {
-    "lambada": Task(SOURCES["lambada"], read_lambada, evaluate_lambada, {
-        "perplexity": "LAMBADA perplexity",
-        "accuracy_stop_words": "LAMBADA accuracy"}),
-    "wikitext2": Task(
-        SOURCES["wikitext2"], read_lines, evaluate_wikitext, {
-            "perplexity": "WikiText2 perplexity"}),
-    "winograd": Task(SOURCES["winograd"], read_winograd, evaluate_winograd),
-    "cbt-cn": Task(SOURCES["cbt-cn"], read_cbt, evaluate_choices, {
-        "accuracy": "CBT-CN accuracy"}),
-    "cbt-ne": Task(SOURCES["cbt-ne"], read_cbt, evaluate_choices, {
-        "accuracy": "CBT-NE accuracy"}),
-    "text": Task(
-        None, read_lines,
-        lambda model, tokenizer, lines, **options: text_numbers(measure_text(
-            model, tokenizer, "\n".join([*lines, ""]), **options))),
-}
-WINDOWED = {"wikitext2", "text"}              # tasks that take a stride
-
-# %% chapters/20_zero_shot.ipynb#evaluate-task
-def evaluate_task(name: str, model: GPT2, tokenizer: Tokenizer,
-                  data: str | Path | None = None, *,
-                  limit: int | None = None, **options) -> dict:
-    """The numbers of one task in TASKS, with the SHA-256 of its data.
-
-    data: a local file; by default the published one. limit: only so many
-    documents. options: stride, of WINDOWED tasks; those of `score`. Raises
-    ValueError; DataError for data that cannot be had.
-    """
-    if name not in TASKS:
-        raise ValueError(f"no task {name!r}; there are {', '.join(TASKS)}.")
-    if name not in WINDOWED and options.pop("stride", None) is not None:
-        raise ValueError(f"{name} has no windows and no stride.")
-    source, read, evaluate, _ = TASKS[name]
-    if data is None and source is None:
-        raise DataError(f"{name} measures a file of yours: name it.")
-    path = fetch(source) if data is None else Path(data)
-    if not path.is_file():
-        raise DataError(f"{path} is no file.")
-    if not (documents := read(path)[:limit]):
-        raise DataError(f"{path} is empty.")
-    found = evaluate(model, tokenizer, documents, **options)
-    total, known = file_sum(path), source and source.sha256
-    return {"task": name, "file": path.name, "sha256": total,
-            "as_published": known and total == known, **found}
-
-# %% chapters/20_zero_shot.ipynb#report
-def shown(name: str, value: float) -> str:
-    """A number as one reads it: shares in percent, counts whole."""
-    if name.startswith("accuracy"):
-        return f"{value:.2%}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
-
-
-def report(numbers: dict, model: str = "") -> Iterator[str]:
-    """The lines of a result, with its intervals and the paper's numbers."""
-    columns = TASKS[numbers["task"]].columns
-    known = {True: "as published", False: "not the published file",
-             None: "no checksum known"}[numbers["as_published"]]
-    yield f"{numbers['task']}: {numbers['file']}, {known}"
-    for name, value in numbers.items():
-        if isinstance(value, (int, float)) and name != "as_published":
-            line = f"  {name.replace('_', ' '):22} {shown(name, value):>12}"
-            if interval := numbers.get(name + "_interval"):
-                low, high = (f"{each:.1%}" for each in interval)
-                line += f"   95 %: {low} to {high}"
-            said = paper_value(model, columns.get(name, ""))
-            if said is not None:
-                line += f"   in the paper: {shown(name, said)}"
-            yield line
-
 # %% __all__
 __all__ = [
     "PROMPTS",
@@ -819,52 +466,27 @@ __all__ = [
     "score_rows",
     "score_batch",
     "batches_by_length",
-    "require_finite",
+    "require_finite_score",
     "score",
     "make_request",
     "sliding_windows",
     "TextLoss",
     "word_count",
     "measure_text",
-    "WIKITEXT_RULES",
-    "join_quotes",
-    "split_quotes",
-    "retokenize",
-    "detokenize",
-    "detokenize_text",
-    "read_lambada",
     "STOP_WORDS",
     "stop_word_mask",
     "wilson",
     "share",
     "evaluate_lambada",
-    "Question",
     "PER",
     "choose",
     "evaluate_choices",
     "evaluate_winograd",
-    "join_treebank",
-    "cbt_question",
-    "read_lines",
-    "read_cbt",
-    "read_winograd",
     "complete",
     "first_sentences",
     "TABLE_3_COLUMNS",
     "TABLE_3",
-    "paper_value",
     "PAPER_TASKS",
-    "Source",
-    "SOURCES",
-    "download",
-    "file_sum",
-    "fetch",
     "text_numbers",
     "evaluate_wikitext",
-    "Task",
-    "TASKS",
-    "WINDOWED",
-    "evaluate_task",
-    "shown",
-    "report",
 ]

@@ -1,6 +1,6 @@
 """The pictures of chapter 14: the split, the shard, windows and batches."""
-from gpt2_figures.shapes import (bars, blank, board, name_rows, rect, swatch,
-                                 tag, write)
+from gpt2_figures.shapes import (bars, blank, board, name_rows, rect, tag,
+                                 write)
 from gpt2_figures.style import (COLORS, LINE, VISIBLE, Picture, canvas,
                                 picture, tint)
 
@@ -64,41 +64,6 @@ def bytes_per_token(density: dict[str, float]) -> Picture:
                         " text: most for Python code, fewer for English,"
                         " fewer again for digits and German, fewest for"
                         " Chinese.")
-
-
-FIELDS = ((0, 8, "magic word", "tokenizer"), (8, 4, "version", "position"),
-          (12, 4, "bytes a token", "head"),
-          (16, 8, "number of tokens", "query"),
-          (24, 32, "tokenizer's fingerprint", "value"),
-          (56, 32, "checksum of the tokens", "feed_forward"),
-          (88, 40, "zeros", "muted"), (128, 1 << 40, "the tokens", "key"))
-
-
-def header_bytes(data: bytes) -> Picture:
-    """The bytes of a small shard in hexadecimal, one colour for a field."""
-    rows = -(-len(data) // 16)
-    fig, ax = board(rows + 4.4, 18.4)
-    for i, byte in enumerate(data):
-        name, color = next((n, c) for start, size, n, c in FIELDS
-                           if start <= i < start + size)
-        row, column = divmod(i, 16)
-        x, y = 2.2 + column, rows + 3.1 - row
-        rect(ax, x + 0.03, y + 0.05, 0.94, 0.9, tint(color, 0.72))
-        write(ax, x + 0.5, y + 0.47, f"{byte:02x}",
-              "muted" if name == "zeros" else "ink", 9.5)
-        if column == 0:
-            write(ax, 1.9, y + 0.47, str(i), "muted", 9.5, ha="right")
-    for (_, _, name, color), x, y in zip(
-            FIELDS, (0.3, 4.7, 8.3, 13.4, 0.3, 6.5, 13.4, 0.3),
-            (1.9, 1.9, 1.9, 1.9, 0.9, 0.9, 0.9, -0.1)):
-        swatch(ax, x, y, 0.7, 0.7, tint(color, 0.6), name, gap=0.25, size=10,
-               ink="ink")
-    ax.set_ylim(-0.3, rows + 4.2)
-    return picture(fig, "A small shard in hexadecimal, 16 bytes a row. In the"
-                        " first 128 bytes, coloured by field: magic word,"
-                        " version, bytes a token, number of tokens, the"
-                        " tokenizer's fingerprint, the checksum, zeros. The"
-                        " tokens follow.")
 
 
 def windows(tokens: list[str], length: int, epochs) -> Picture:

@@ -202,40 +202,6 @@ def position_similarity(tables: dict, places: list[int]) -> Picture:
                         f" neighbouring positions is {last:.2f} on average.")
 
 
-def left_padding(tokens: list[list[str]], mask, positions) -> Picture:
-    """A left-padded batch: token over its position, padding hatched."""
-    columns = len(tokens[0])
-    cell, left, height = 45.4 / columns, 10.2, 4.4 + 8.6 * len(tokens)
-    fig, ax = board(height)
-    for b, row in enumerate(tokens):
-        y = height - 3 - 8.6 * (b + 1)
-        write(ax, left - 1.2, y + 5.4, "token", "muted", ha="right")
-        write(ax, left - 1.2, y + 1.5, "position", "muted", ha="right")
-        for t, token in enumerate(row):
-            real = bool(mask[b][t])
-            _place(ax, left + t * cell, y, cell, token.strip() if real
-                   else "pad", int(positions[b][t]) if real else "–", real)
-    write(ax, left + columns * cell, height - 1.9,
-          "newest token of every row ↓", "muted", ha="right", style="italic")
-    return picture(fig, f"{len(tokens)} prompts of different length in one"
-                        " batch, padded on the left. Below each real token"
-                        " its position, counted from its own row's first real"
-                        " token; padding has none. The last column holds the"
-                        " newest token of every row.")
-
-
-def _place(ax, x, y, cell, token, position, real):
-    """A token over its position, both pale where it is padding."""
-    w = cell - 0.4
-    box(ax, x + 0.2, y + 3.5, w, 3.6, "", "embedding" if real else "line",
-        radius=0.4)
-    write(ax, x + cell / 2, y + 4.75, token, "ink" if real else "muted",
-          va="baseline", zorder=5)
-    box(ax, x + 0.2, y, w, 3, str(position), "position" if real else "line",
-        filled=real, size=10.5, weight="semibold" if real else "normal",
-        radius=0.4)
-
-
 def cost(sizes: dict[str, dict[str, int]]) -> Picture:
     """Share of the embedding tables in the parameters of each size."""
     fig, ax = canvas(height=3.0)

@@ -27,14 +27,18 @@ PARTS = {
     "generation": "the loop that feeds the next token back",
     "data": "the corpus, cut into batches of token windows",
     "training": "the loop that changes the weights",
-    "scaling": "the same loop, faster and on many machines",
+    "resume": "checkpoints of a run, so that it survives its process",
+    "scaling": "the same loop, faster and in less memory",
+    "distributed": "the same loop, shared by many processes",
     "full_size_run": "the whole model at its real size, trained and timed",
     "zero_shot": "tasks written as text, to measure the whole model",
     "inside": "what can be read, taken out and exchanged inside the model",
 }
-# Above the model: what is done with all of it, four boxes a row.
-AROUND = {"pretrained": "Checkpoint files", "generation": "Generation",
-          "data": "Data", "training": "Training", "scaling": "Scaling",
+# Above the model: what is done with all of it.
+A_ROW = 5
+AROUND = {"pretrained": "Checkpoints", "generation": "Generation",
+          "data": "Data", "training": "Training", "resume": "Resuming",
+          "scaling": "Scaling", "distributed": "Many devices",
           "full_size_run": "Full-size run", "zero_shot": "Zero-shot",
           "inside": "Inside"}
 # Three chapters show more than one part.
@@ -69,7 +73,7 @@ def linked_map(urls: dict[str, str]) -> str:
 
 
 def _draw(lit: set[str], urls: dict[str, str]):
-    rows = -(-len(AROUND) // 4)
+    rows = -(-len(AROUND) // A_ROW)
     height = 44.5 + 4.4 * rows + 0.6
     fig, ax = canvas(height=height / 10)
     board = _Map(blank(ax, 56, height), lit, urls)
@@ -109,7 +113,7 @@ def _around(board, y, rows):
     """Above: the chapters that use the whole model, the first row lowest."""
     names, gap = list(AROUND), 1.3
     for row in range(rows):
-        inside = names[4 * row:4 * row + 4]
+        inside = names[A_ROW * row:A_ROW * (row + 1)]
         w = (54 - gap * (len(inside) - 1)) / len(inside)
         for i, name in enumerate(inside):
             board.part(name, 1 + i * (w + gap), y + 4.4 * row, w, 3.4,

@@ -4,7 +4,7 @@ import math
 from gpt2_figures.shapes import (ON_WHITE, arrow, blank, board, box, dashed,
                                  ghost, grid, label, name_rows, tag, write)
 from gpt2_figures.style import (COLORS, LINE, VISIBLE, Picture, canvas,
-                                picture, tint, visible)
+                                picture, visible)
 
 # The parts of a small GPT-2, from bottom to top: name, label, colour.
 STACK = [("wte", "wte + wpe", "embedding"), ("h.0", "h.0", "residual"),
@@ -194,69 +194,3 @@ def _powers_of_ten(ax, low, n):
     dashed(ax, y=1 / n, width=LINE * 0.6, zorder=0)
     write(ax, n * 0.95, 1.5 / n, "1/V", "muted", 10, ha="right",
           va="baseline")
-
-
-def gallery(results: dict[str, dict[str, tuple]]) -> Picture:
-    """Change of the loss by each mistake, and how many choices are equal.
-
-    results: {"random" and "trained": {mistake: (loss in nats, its change,
-    share of positions with the same argmax, change of a logit)}}.
-    """
-    random, trained = results["random"], results["trained"]
-    order = sorted(trained, key=lambda name: abs(trained[name][1]))
-    least, top = 1e-7, len(order) - 0.45
-    fig, (ax, side) = canvas(height=4.9, columns=2, sharey=True,
-                             width_ratios=[4, 1.35])
-    ax.set_xscale("log")
-    for row, name in enumerate(order):
-        _mistake(ax, row, least, *trained[name][1:3], random[name][1])
-    _same_token(side, top, [trained[name][2] for name in order],
-                [random[name][2] for name in order])
-    name_rows(ax, order, down=False, spine=True)
-    _loss_axis(ax, least, top)
-    return picture(
-        fig, "Bars, one for each mistake: the change of the trained model's"
-        " loss on a logarithmic scale, with a mark for random weights. No"
-        " mistake and a mask of −1e4 change nothing; exact GELU and a smaller"
-        " eps change less than a hundredth of a nat and hardly any chosen"
-        " token; the others cost up to several nats. With random weights no"
-        " mistake changes the loss by more than a tenth.")
-
-
-def _mistake(ax, row, least, change, same, untrained):
-    """The bar of one mistake, and the mark of the untrained model."""
-    if abs(change) < least:
-        write(ax, 1.4 * least, row, "nothing", "muted", ha="left")
-        return
-    ax.barh(row, abs(change), height=0.62, log=True,
-            color=tint("wrong", 0.5 if same > 0.95 else 0))
-    ax.plot(abs(untrained), row, "D", markersize=6.5, zorder=5,
-            markerfacecolor="white", markeredgewidth=LINE,
-            markeredgecolor=COLORS["ink"])
-
-
-def _loss_axis(ax, least, top):
-    """A logarithmic axis, rules that end below the words, and the words."""
-    places = {1e-6: "10⁻⁶", 1e-4: "10⁻⁴", 1e-2: "0.01", 1: "1"}
-    ax.set(xlim=(least, 40), ylim=(-0.6, top + 1.6),
-           xlabel="change of the loss, nats per token")
-    ax.set_xticks(list(places), places.values())
-    for x in places:
-        ax.plot([x, x], [-0.6, top], color=COLORS["line"], zorder=0,
-                linewidth=LINE * 0.5)
-    write(ax, least, top + 1.5, "bar: trained    ◇ random weights\n"
-          "pale: 95% of the tokens stay the same", ha="left", va="top",
-          linespacing=1.3)
-
-
-def _same_token(ax, top, trained, random):
-    """A table beside the bars: how many choices stay the same."""
-    for x, name, shares in ((0.45, "trained", trained),
-                            (1, "random", random)):
-        for row, share in enumerate(shares):
-            write(ax, x, row, f"{share:.0%}", ha="right")
-        write(ax, x, top, name, "muted", 10, ha="right", va="bottom")
-    write(ax, 1, top + 0.75, "same token", size=None, ha="right",
-          va="bottom")
-    ax.set(xlim=(0, 1))
-    ax.axis("off")

@@ -1,8 +1,8 @@
 """Pictures of chapter 17: scaling."""
 from collections.abc import Mapping, Sequence
 
-from gpt2_figures.shapes import (bars, blank, board, box, dashed, grid, label,
-                                 log_x, name_curves, name_rows, write)
+from gpt2_figures.shapes import (bars, dashed, grid, label, log_x,
+                                 name_curves, name_rows, write)
 from gpt2_figures.style import COLORS, LINE, Picture, canvas, picture, tint
 
 PART_COLORS = {"attention matrices": "attention",
@@ -157,73 +157,6 @@ def ends(low: Sequence[float], high: Sequence[float]) -> Picture:
     return picture(fig, "Training loss over 20 updates of the lowest and the"
                         " highest rung of the ladder: one curve lies exactly"
                         " on the other.")
-
-
-def who_holds(gigabytes: Mapping[str, float], world: int) -> Picture:
-    """What each process holds, with DDP and with FSDP."""
-    colors = {"weights": "query", "gradients": "key", "optimizer": "value"}
-    fig, ax = board(34)
-    parts = [(size, colors[part]) for part, size in gigabytes.items()]
-    whole = sum(gigabytes.values())
-    for left, name, slices, words in (
-            (1, "DDP", 1, "all-reduce of the gradients, once an update"),
-            (29.5, "FSDP", world,
-             "all-gather of weights, reduce-scatter of gradients")):
-        write(ax, left, 32.3, name, size=12.5, ha="left", va="baseline",
-              fontweight="semibold")
-        for i, shown in enumerate((1, 2, 3, world)):
-            x = left + 6.6 * i + (i == 3) * 0.9
-            _process(ax, x, parts, 20 / whole, shown, slices)
-            write(ax, x + 2.6, 3.4, f"{whole / slices:.1f} GB", size=10)
-        write(ax, x - 0.9, 15, "…", size=13, va="baseline")
-        write(ax, left + 13.4, 0.9, words, "muted", 9.2)
-    for x, (part, color) in zip((1, 9.6, 19.6), colors.items()):
-        label(ax, x, 28.9, part, color, size=10)
-    return picture(fig, "What each of eight processes holds for GPT-2 XL."
-                        " With DDP each has all weights, gradients and"
-                        " moments, 25 GB; with FSDP each has its eighth of"
-                        " each, 3 GB.")
-
-
-def _process(ax, x, parts, scale, place, slices):
-    """What one process holds: its slice of each part, the rest empty."""
-    low = 5.2
-    for size, color in parts:
-        h = size * scale
-        if slices == 1:
-            box(ax, x, low, 5.2, h, "", color, filled=True, radius=0.3)
-        else:
-            box(ax, x, low, 5.2, h, "", "line",
-                radius=0.3).set_facecolor("white")
-            box(ax, x, low + h - h * place / slices, 5.2, h / slices, "",
-                color, filled=True, radius=0.1)
-        low += h + 0.4
-
-
-def syncs(micro: int) -> Picture:
-    """One update: gradients sent once, and after every micro-batch."""
-    fig, ax = canvas(height=2.3)
-    blank(ax, 56, 21)
-    for y, title, every in ((12.5, "with no_sync: once", False),
-                            (2.0, "without: after each micro-batch", True)):
-        write(ax, 1, y + 6.6, title, size=11.5, ha="left", va="baseline",
-              fontweight="semibold")
-        steps, x = [], 1.0
-        for i in range(micro):
-            last = i == micro - 1
-            steps.append((7.0, f"micro-\nbatch {i + 1}", "query", False))
-            if every or last:
-                steps.append((4.2, "send", "right" if last else "wrong",
-                              True))
-        for w, text, color, filled in [*steps, (5.6, "AdamW", "value",
-                                                False)]:
-            box(ax, x, y, w, 4.6, text, color, filled=filled, size=9.5,
-                radius=0.5)
-            x += w + 0.4
-    return picture(fig, "Time line of one update of four micro-batches. With"
-                        " no_sync gradients are sent once, before AdamW;"
-                        " without it after every micro-batch, and the update"
-                        " takes longer.")
 
 
 def costs(sizes: Mapping[str, float],

@@ -297,3 +297,10 @@ def scale_bar(fig: Figure, image, ticks: Mapping[float, str] | None = None,
         bar.set_label(name, fontsize=10)
         bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
+
+
+def moment(ax, x: float, gap: float, text: str):
+    """A dashed line at one update, its name to the left."""
+    dashed(ax, x=x)
+    write(ax, x - gap, 0.93, text, "muted", ha="right",
+          transform=ax.get_xaxis_transform())

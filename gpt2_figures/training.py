@@ -1,8 +1,8 @@
 """Pictures of chapter 15: training."""
 from collections.abc import Mapping, Sequence
 
-from gpt2_figures.shapes import (arrow, bars, board, box, dashed, ghost, grid,
-                                 label, lines, name_curves, name_rows, smooth,
+from gpt2_figures.shapes import (arrow, bars, board, box, dashed, grid, lines,
+                                 moment, name_curves, name_rows, smooth,
                                  write)
 from gpt2_figures.style import COLORS, LINE, Picture, canvas, picture, tint
 
@@ -14,13 +14,6 @@ def _floor(ax, value: float):
     dashed(ax, y=value, zorder=1)
     write(ax, 0.01, value, "the text’s own uncertainty", "muted", 10,
           ha="left", va="bottom", transform=ax.get_yaxis_transform())
-
-
-def _moment(ax, x: float, gap: float, text: str):
-    """A dashed line at one update, its name to the left."""
-    dashed(ax, x=x)
-    write(ax, x - gap, 0.93, text, "muted", ha="right",
-          transform=ax.get_xaxis_transform())
 
 
 def one_batch(curves: Mapping[str, Sequence[float]]) -> Picture:
@@ -58,25 +51,6 @@ def schedule(curves: Mapping[str, Points]) -> Picture:
                         " update 700, then flat. Right, all 600,000: half a"
                         " cosine from the top down to a tenth of it. Larger"
                         " models have lower rates.")
-
-
-def branches(rates: Mapping[str, Sequence[float]]) -> Picture:
-    """Schedules that know their end, and one from which others branch."""
-    fig, ax = canvas(height=2.6)
-    places = ((14, 0.3, "left"), (79, 0.72, "left"), (140, 0.5, "right"),
-              (198, 1.08, "right"))
-    lines(ax, {name: [rate * 1e3 for rate in values]
-               for name, values in rates.items()},
-          SHADES, ("--", "-", "-", "-"), first=0)
-    for name, color, (x, y, side) in zip(rates, SHADES, places):
-        label(ax, x, y, name, color, ha=side)
-    ax.set(xlabel="updates", ylabel="learning rate, in 1e-3", ylim=(0, 1.2))
-    grid(ax)
-    return picture(fig, "The learning rate of four plans. All rise together"
-                        " for 10 updates. A cosine of 100 updates falls from"
-                        " there on. The others stay at the top: one falls"
-                        " from update 60 to 80, one from 140 to 160, and one"
-                        " goes on at the top past update 200.")
 
 
 def update() -> Picture:
@@ -148,7 +122,7 @@ def bad_batch(curves: Mapping[str, Sequence[float]], at: int) -> Picture:
     steps = [i for i in range(70, len(next(iter(curves.values())))) if i != at]
     lines(ax, {name: [losses[i] for i in steps]
                for name, losses in curves.items()}, colors, xs=steps)
-    _moment(ax, at, 0.7, "one batch of noise")
+    moment(ax, at, 0.7, "one batch of noise")
     name_curves(ax, curves, colors)
     ax.set(xlabel="updates", ylabel="loss", xlim=(70, 130))
     grid(ax)
@@ -156,45 +130,6 @@ def bad_batch(curves: Mapping[str, Sequence[float]], at: int) -> Picture:
                         " clipping hardly anything is to be seen; without it"
                         " the loss jumps and needs about twenty updates to"
                         " come back.")
-
-
-def resume(kept: Sequence[float], lost: Sequence[float], at: int) -> Picture:
-    """Losses of a run resumed with and without the optimizer's state."""
-    fig, ax = canvas(height=2.9)
-    lines(ax, {"lost": lost[70:], "kept": kept[70:]}, ("wrong", "right"),
-          first=70)
-    _moment(ax, at - 0.5, 0.7, "resumed here")
-    name_curves(ax, ("all state kept", "optimizer lost"), ("right", "wrong"))
-    ax.set(xlabel="updates", ylabel="loss", xlim=(70, 130))
-    grid(ax)
-    return picture(fig, "Loss of a run that is resumed at update 100. With"
-                        " the optimizer’s state the curve goes on; without"
-                        " it, it jumps up at once and comes down slowly.")
-
-
-def saving() -> Picture:
-    """What is on the disk while a checkpoint is saved."""
-    fig, ax = board(30)
-    columns = [("writing", ["step-200", "step-300"], ".step-400.tmp"),
-               ("renamed", ["step-200", "step-300", "step-400"], None),
-               ("oldest removed", ["step-300", "step-400"],
-                ".step-200.gone")]
-    for i, (title, whole, part) in enumerate(columns):
-        x = 0.8 + 19 * i
-        write(ax, x + 8, 28, title, size=11, fontweight="semibold")
-        for j, name in enumerate(whole):
-            box(ax, x, 20.6 - 5.4 * j, 16, 4.2, name, "right", size=10.5,
-                radius=0.6, filled=name == whole[-1])
-        if part:
-            ghost(ax, x, 4.4, 16, 4.2, part)
-        if i < 2:
-            arrow(ax, (x + 16.3, 18), (x + 18.7, 18), "residual")
-    write(ax, 28, 1.4, "full colour: what a run killed now resumes from",
-          "muted")
-    return picture(fig, "Three moments of saving. While step 400 is written"
-                        " under a temporary name, a killed run resumes from"
-                        " step 300. After the rename it resumes from step"
-                        " 400. Then the oldest is renamed away and removed.")
 
 
 def real_run(training: Points, validation: Points) -> Picture:

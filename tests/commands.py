@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from gpt2 import GPT2, PRESETS, GPT2Config, Tokenizer
-from gpt2 import __main__ as command_line
+from gpt2.command_line import options
+from gpt2.command_line.app import main
 from gpt2.pretrained import save_pretrained, save_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +50,7 @@ def runner(monkeypatch, capsys):
         source = io.TextIOWrapper(io.BytesIO(stdin), encoding="ascii")
         source.isatty = lambda: terminal
         monkeypatch.setattr(sys, "stdin", source)
-        code = command_line.main([str(word) for word in arguments])
+        code = main([str(word) for word in arguments])
         return code, *capsys.readouterr()
     return call
 
@@ -77,7 +78,7 @@ def is_one_line(text):
 
 def make_small(monkeypatch, folder, model):
     """Let examples run here, in a moment; this model is the book's own."""
-    monkeypatch.setattr(command_line, "NANO", model)
+    monkeypatch.setattr(options, "NANO", model)
     monkeypatch.setitem(PRESETS, "nano", {**PRESETS["nano"], **TINY})
     monkeypatch.chdir(folder)
     write_corpus(folder / "corpus")

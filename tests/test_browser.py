@@ -277,7 +277,7 @@ def test_cells(site, open_page):
     assert captions.count() >= 1
     assert "exported to gpt2/attention.py" in captions.first.inner_text()
     assert (captions.first.locator("a").get_attribute("href")
-            == "../api.html#gpt2-attention")
+            == "../api/attention.html")
     assert "#| export" not in page.locator(".bd-article").inner_text()
 
     checks = page.locator(".output.check")

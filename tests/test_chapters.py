@@ -98,8 +98,8 @@ PLAN = {
     0: "tour", 1: "config", 2: "tokenizer", 3: "embeddings", 4: "conv1d",
     5: "attention", 6: "feed_forward", 7: "block", 8: "model", 9: "checks",
     10: "counting", 11: "pretrained", 12: "kv_cache", 13: "generation",
-    14: "data", 15: "training", 17: "scaling", 19: "full_size_run",
-    20: "zero_shot", 21: "inside"}
+    14: "data", 15: "training", 16: "resume", 17: "scaling",
+    18: "distributed", 19: "full_size_run", 20: "zero_shot", 21: "inside"}
 
 
 def test_names():
@@ -110,8 +110,7 @@ def test_names():
 def test_in_the_table_of_contents(chapter):
     contents = (ROOT / "_toc.yml").read_text("utf-8")
     assert f"- file: chapters/{chapter.path.stem}\n" in contents
-    described = f"## gpt2.{chapter.name}\n" in (ROOT / "api.md").read_text(
-        "utf-8")
+    described = f"- file: api/{chapter.name}\n" in contents
     assert described == exports(chapter)
 
 
@@ -230,16 +229,14 @@ def test_time(chapter):
 # Printed by tools/reading_time.py --over
 OVER_BUDGET = {
     "minutes": {"attention", "checks", "data", "generation", "inside",
-                "pretrained", "scaling", "tokenizer", "training",
-                "zero_shot"},
+                "pretrained", "tokenizer", "training", "zero_shot"},
     "cells": {"attention", "checks", "data", "generation", "inside",
-              "kv_cache", "model", "pretrained", "scaling", "tokenizer",
-              "training", "zero_shot"},
+              "kv_cache", "model", "pretrained", "tokenizer", "training",
+              "zero_shot"},
     "gap": {"attention", "checks", "config", "data", "feed_forward",
-            "generation", "model", "pretrained", "scaling", "tokenizer",
+            "generation", "kv_cache", "model", "pretrained", "tokenizer",
             "training", "zero_shot"},
-    "module": {"data", "generation", "pretrained", "scaling", "training",
-               "zero_shot"}}
+    "module": set()}
 
 
 def test_budgets():
@@ -366,7 +363,7 @@ def test_citations(whole_chapter):
 
 def test_the_end_leads_on(chapter):
     text = "\n\n".join(map(source, chapter.prose))
-    link = f"](../api.md#gpt2-{chapter.name.replace('_', '-')})"
+    link = f"](../api/{chapter.name}.md)"
     assert (link in text) == exports(chapter)
     following = [p for p in CHAPTERS if p.name > chapter.path.name]
     last = source(chapter.cells[-1])

@@ -22,14 +22,16 @@ from commands import (NANO, ROOT, build, is_one_line, make_small, process,
 
 from gpt2 import (PRESETS, GPT2Config, Tokenizer, count_parameters,
                   flops_per_token, generation, memory_bytes, training)
-from gpt2 import __main__ as command_line
+from gpt2.command_line import (app, evaluate, info, options, sample, tokenize,
+                               train)
+from gpt2.command_line.reports import amount
 from gpt2.generation import generate, stream_text
 from gpt2.pretrained import load_pretrained, load_tokenizer
 
 COMMANDS = ["sample", "info", "tokenize", "train", "evaluate"]
 # An installed wheel has no tokenizer of its own.
 own_tokenizer = pytest.mark.skipif(
-    not command_line.NANO.is_dir(), reason="the wheel has no checkpoints/nano")
+    not options.NANO.is_dir(), reason="the wheel has no checkpoints/nano")
 TEXT = "def f(x):\n\treturn 'naïve 🙂 日本' # \u202e\r\n\x00 <|endoftext|>  "
 
 
@@ -158,10 +160,10 @@ def test_stream_comes_in_pieces(model, monkeypatch):
         def flush(self):
             events.append("shown " + self.getvalue()[-1:])
 
-    monkeypatch.setattr(command_line, "stream_text", slowly)
+    monkeypatch.setattr(sample, "stream_text", slowly)
     monkeypatch.setattr(sys, "stdout", Output())
-    assert command_line.main(["sample", "--model", str(model), "--prompt",
-                              "x", "--stream", "--seed", "1"]) == 0
+    assert app.main(["sample", "--model", str(model), "--prompt",
+                     "x", "--stream", "--seed", "1"]) == 0
     assert events == ["computed a", "shown a", "computed b", "shown b",
                       "computed c", "shown c", "shown \n"]
 
@@ -276,7 +278,7 @@ def test_info_of_a_preset(run, tmp_path, monkeypatch, name):
     """Without the network, and also where a folder has the same name."""
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command_line, "find_directory", None)
+    monkeypatch.setattr(info, "find_directory", None)
     code, out, err = run("info", name)
     config = GPT2Config.from_preset(name)
     first, rows = table(out)
@@ -320,7 +322,7 @@ def test_info_of_a_directory(run, tmp_path, dtype, width):
     assert rows["parameters"] == f"{n:,}"
     assert f"\nmemory to sample, {str(dtype)[6:]}\n" in out
     assert re.findall(r"weights +(.*)", out) == [        # to sample, to train
-        command_line.amount(n * width), command_line.amount(n * 4)]
+        amount(n * width), amount(n * 4)]
     assert rows["tie_word_embeddings"] == "False"
     assert rows["lm_head"].startswith(f"{4096 * 32:,} ")
 
@@ -417,15 +419,15 @@ def test_the_model_by_default(run, model, tmp_path, monkeypatch, words):
 def test_the_wheel_has_no_model(run, model, tmp_path, monkeypatch, words):
     """One line says what to give instead; with that, all is well."""
     make_small(monkeypatch, tmp_path, model)
-    monkeypatch.setattr(command_line, "NANO", tmp_path / "none")
-    command, *options = words.split()
+    monkeypatch.setattr(options, "NANO", tmp_path / "none")
+    command, *more = words.split()
     argument = "MODEL" if command == "info" else "--model"
-    code, out, err = run(command, *options)
+    code, out, err = run(command, *more)
     assert (code, out) == (2, "") and is_one_line(err)
     assert f"Invalid value for {argument}: " in err
     assert "name a directory, or gpt2" in err
     named = [model] if command == "info" else ["--model", model]
-    assert run(command, *named, *options)[0] == 0
+    assert run(command, *named, *more)[0] == 0
 
 
 @pytest.mark.skipif(not (NANO / "model.safetensors").exists(),
@@ -540,7 +542,7 @@ def test_bad_files(run, model, tmp_path, name):
 def string_options():
     """(command, option or argument) of each that takes a word or a path."""
     odd = {"json_file": "--json"}
-    for command in command_line.app.registered_commands:
+    for command in app.app.registered_commands:
         function = command.callback
         for name, each in inspect.signature(function).parameters.items():
             kind, *_ = get_args(each.annotation) or [None]
@@ -556,8 +558,10 @@ def test_an_empty_value_is_not_the_default(run, tmp_path, monkeypatch,
                                            command, option):
     """`--data "$DATA"`, and DATA is not set: not the standard library."""
     monkeypatch.chdir(tmp_path)
-    for work in "load_pair", "load_tokenizer", "choose_engine":
-        monkeypatch.setattr(command_line, work, None)      # it gets nowhere
+    for module, work in [(sample, "load_model"), (evaluate, "load_model"),
+                         (tokenize, "load_tokenizer"),
+                         (train, "choose_engine")]:
+        monkeypatch.setattr(module, work, None)            # it gets nowhere
     words = [option, ""] if option.startswith("-") else [""]
     if command == "train" and option != "--out":
         words += ["--out", "o"]
@@ -622,7 +626,7 @@ def test_more_than_the_cpu_has_is_one_line(run, model, monkeypatch, ask):
 def test_out_of_memory_is_one_line(run, model, monkeypatch):
     def full(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate")
-    monkeypatch.setattr(command_line, "load_pair", full)
+    monkeypatch.setattr(sample, "load_model", full)
     code, out, err = run("sample", "--model", model, "--prompt", "x")
     assert (code, out) == (2, "") and is_one_line(err)
 
@@ -706,8 +710,8 @@ def test_version(run):
 
 def test_version_of_a_checkout_that_is_not_installed(run, monkeypatch):
     def missing(name):
-        raise command_line.metadata.PackageNotFoundError(name)
-    monkeypatch.setattr(command_line.metadata, "version", missing)
+        raise app.metadata.PackageNotFoundError(name)
+    monkeypatch.setattr(app.metadata, "version", missing)
     code, out, err = run("--version")
     assert (code, err) == (0, "") and "not installed" in out
 

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32",
-                                reason="torchrun on Windows has no libuv")
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 50
 DTYPES = {"float64": 1e-8, "float32": 1e-4}
@@ -28,7 +26,7 @@ def settings(**changes):
     from gpt2.training import TrainingConfig
     return TrainingConfig(**{**dict(
         steps=STEPS, batch_size=8, micro_batch=2, length=32, warmup=5,
-        learning_rate=3e-3, save_every=25, eval_every=20, eval_windows=5),
+        learning_rate=3e-3, save_every=25, eval_every=25, eval_windows=5),
         **changes})
 
 
@@ -36,16 +34,23 @@ def run(engine, dtype="float32", directory=None, **changes):
     """Train; what came of it, as numbers that JSON keeps exactly."""
     import torch
 
+    from gpt2.command_line.loop import train
+    from gpt2.command_line.runs import Run
     from gpt2.data import Batches
-    from gpt2.training import Run, train
+    from gpt2.training import updates
     from toys import Text, byte_tokenizer
     torch.manual_seed(0)
     model = model_of().to(getattr(torch, dtype))
     batches = Batches(Text(), 8, 32, rank=engine.rank,
                       world=engine.world)
-    where = (Run(directory, byte_tokenizer(), Text(2, 300)) if directory
-             else Run())
-    rows = train(model, batches, settings(**changes), engine, where)
+    config = settings(**changes)
+    if directory:
+        rows = train(model, batches, config, engine,
+                     Run(directory, byte_tokenizer(), Text(2, 300)))
+    else:
+        engine.prepare(model, config)
+        rows = [update._asdict() for update in updates(
+            engine, batches, config, stop=lambda: engine.any(False))]
     whole = engine.whole_model()
     found = {key: [row[key] for row in rows if key in row] for key in
              ("loss", "gradient_norm", "validation_loss", "sample")}
@@ -66,8 +71,9 @@ def work(out):
     import torch
     import torch.distributed as dist
 
-    from gpt2.scaling import (Speed, choose_engine, everyone,
-                              find_micro_batch, joined, on_first)
+    from gpt2.distributed import choose_engine, joined
+    from gpt2.resume import everyone, on_first
+    from gpt2.scaling import Speed, find_micro_batch
     torch.set_num_threads(1)
     found = {}
     with joined() as device:
@@ -122,6 +128,8 @@ def model_of():
 
 # ----------------------------------------------------------------- the parent
 def torchrun(*arguments, **options):
+    if sys.platform == "win32":
+        pytest.skip("torchrun on Windows has no libuv")
     environment = {**os.environ, "OMP_NUM_THREADS": "1",
                    "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux"
                    else "lo0", "PYTHONPATH": os.pathsep.join(
@@ -179,7 +187,7 @@ def test_losses_of_one_process(one, two, kind, dtype):
     for key in ("loss", "gradient_norm"):
         assert both[0][key] == both[1][key]
     if dtype == "float32":
-        assert len(alone["validation_loss"]) == 3
+        assert len(alone["validation_loss"]) == 2
         assert close(both[0]["validation_loss"], alone["validation_loss"],
                      tol)
 
@@ -204,6 +212,8 @@ def test_compiled_and_checkpointed(one, two, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("origin", ["one", *KINDS])
 def test_two_resume_any(one, two, kind, origin):
+    """Also at an update that was evaluated: the first one's log says so,
+    and both must know, or one would evaluate alone."""
     found = two[0][f"{kind} resumes {origin}"]
     assert close(found["loss"], one[1]["float32"]["loss"], 1e-4)
 
@@ -211,36 +221,42 @@ def test_two_resume_any(one, two, kind, origin):
 @pytest.mark.parametrize("origin", KINDS)
 def test_one_resumes_two(one, two, origin):
     """And goes on to the same weights."""
-    from gpt2.scaling import FastEngine
+    from gpt2.distributed import choose_engine
     out, alone = one
     where = out / f"{origin}-by-one"
     shutil.copytree(out / origin, where)
     cut(where, 25)
-    found = run(FastEngine(), directory=where)
+    found = run(choose_engine(), directory=where)
     assert close(found["loss"], alone["float32"]["loss"], 1e-4)
     assert close(found["weights"], alone["float32"]["weights"], 1e-2)
 
 
 def test_checkpoints(one, two):
-    """DDP's is chapter 15's, readable by all; FSDP's is in pieces."""
-    from gpt2.pretrained import load_pretrained
-    out = one[0]
-    for kind in KINDS:
-        names = {path.name for path in
-                 (out / kind / "checkpoints" / "step-00000050").iterdir()}
+    """One form for all: each process has written a part, and each engine's
+    is read as one whole model."""
+    import torch
+
+    from gpt2.resume import read_model
+    out, models = one[0], []
+    for kind in ("one", *KINDS):
+        folder = out / kind / "checkpoints" / "step-00000050"
+        names = {path.name for path in folder.iterdir()}
         shards = {name for name in names if name.endswith(".distcp")}
-        assert len(shards) == (2 if kind == "fsdp" else 0)
-        assert ("model.safetensors" in names) == (kind == "ddp")
-        assert {"config.json", "position.json", "checksums.json",
-                "tokenizer.json", "training_state.pt"} <= names
-        assert not list((out / kind / "checkpoints").glob(".*"))
-    model = load_pretrained(out / "ddp" / "checkpoints" / "step-00000050")
-    assert model.config.vocab_size == 257
+        assert len(shards) == (1 if kind == "one" else 2)
+        assert names - shards == {
+            ".metadata", "config.json", "position.json", "checksums.json",
+            "tokenizer.json", "tokenizer_config.json", "vocab.json",
+            "merges.txt"}
+        assert not list(folder.parent.glob(".*"))
+        models.append(read_model(folder))
+    for alone, *both in zip(*(each.parameters() for each in models)):
+        assert all((p - alone).abs().max() < 1e-2 for p in both)
+        assert not torch.equal(alone, torch.zeros_like(alone))
 
 
 def test_a_damaged_shard_is_noticed(one, two):
     from gpt2.data import DataError
-    from gpt2.scaling import FastEngine
+    from gpt2.distributed import choose_engine
     where = one[0] / "damaged"
     shutil.copytree(one[0] / "fsdp", where)
     path = where / "checkpoints" / "step-00000050" / "__1_0.distcp"
@@ -250,7 +266,7 @@ def test_a_damaged_shard_is_noticed(one, two):
         file.seek(-1, 2)
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(DataError, match="damaged"):
-        run(FastEngine(), directory=where)
+        run(choose_engine(), directory=where)
 
 
 def test_dropout_goes_on(two):
@@ -277,6 +293,35 @@ def test_agreement(two):
     assert two[0]["micro"] == two[1]["micro"] < 4        # the poorer decides
 
 
+# -------------------------------------------------------------- without others
+@pytest.mark.parametrize("parallel, words", [
+    ("ring", "expected auto, none, ddp, fsdp"), ("ddp", "torchrun"),
+    ("fsdp", "torchrun")])
+def test_engines_refused(parallel, words):
+    from gpt2.distributed import choose_engine
+    with pytest.raises(ValueError, match=words):
+        choose_engine("cpu", parallel)
+
+
+def test_nothing_to_compile_with(monkeypatch):
+    from gpt2 import distributed
+    from gpt2.scaling import FastEngine, Speed
+    monkeypatch.setattr(distributed, "can_compile", lambda device: False)
+    with pytest.raises(ValueError, match="install g"):
+        distributed.choose_engine("cpu", speed=Speed(compile="inductor"))
+    assert isinstance(distributed.choose_engine("cpu"), FastEngine)
+
+
+def test_lost():
+    import torch
+
+    from gpt2.distributed import is_lost
+    assert is_lost(RuntimeError("[x/gloo/transport/tcp/pair.cc:5] timed out"))
+    assert is_lost(torch.distributed.DistBackendError("NCCL error"))
+    assert not is_lost(RuntimeError("shapes (2, 3) and (4, 5)"))
+    assert not is_lost(OSError("Broken pipe"))
+
+
 # ----------------------------------------------------------- the command line
 def children(process):
     """The workers that a torchrun has started."""
@@ -287,7 +332,7 @@ def children(process):
 
 
 def rows_of(out):
-    from gpt2.training import read_rows
+    from gpt2.command_line.runs import read_rows
     return [row for row in read_rows(out / "metrics.jsonl") if "loss" in row]
 
 
@@ -307,7 +352,7 @@ def started(out, updates, *words):
 def words(tmp_path):
     """A small run's options, all but where it goes."""
     from commands import build, write_corpus
-    from gpt2.__main__ import NANO
+    from gpt2.command_line.options import NANO
     if not NANO.is_dir():
         pytest.skip("the wheel has no checkpoints/nano")
     model = build(tmp_path / "tiny", scale=0.1)
@@ -321,7 +366,7 @@ def test_killed_and_stopped_and_resumed(words, tmp_path, monkeypatch, capsys):
     """Two processes, one killed; two others in pieces, told to stop; one
     process to the end. It is the run that one process would have made."""
     from commands import is_one_line, runner
-    from gpt2.training import checkpoints
+    from gpt2.resume import checkpoints
     out = tmp_path / "run"
     with started(out, 12, *words, "--parallel", "ddp") as workers:
         pids = children(workers)
@@ -380,8 +425,8 @@ def test_two_processes_to_the_end(words, tmp_path):
     (["--compile"], "nothing to compile with")])
 def test_refused(words, tmp_path, monkeypatch, capsys, more, what):
     from commands import is_one_line, runner
-    from gpt2 import scaling
-    monkeypatch.setattr(scaling, "can_compile", lambda device: False)
+    from gpt2 import distributed
+    monkeypatch.setattr(distributed, "can_compile", lambda device: False)
     code, said, err = runner(monkeypatch, capsys)(
         "train", *words, "--out", tmp_path / "run", *more)
     assert (code, said) == (2, "") and is_one_line(err) and what in err

@@ -7,7 +7,6 @@ from torch import nn
 from gpt2.config import GPT2Config
 from gpt2.embeddings import (check_ids, check_positions, embed, is_traced,
                              whole_number)
-from gpt2.generation import position_ids
 
 V, P, C = 97, 32, 24
 
@@ -16,13 +15,6 @@ V, P, C = 97, 32, 24
 def tables():
     torch.manual_seed(0)
     return nn.Embedding(V, C).double(), nn.Embedding(P, C).double()
-
-
-def random_mask(seed, B=4, S=9):
-    """Left-padded rows of 1 to S real tokens."""
-    generator = torch.Generator().manual_seed(seed)
-    real = torch.randint(1, S + 1, (B, 1), generator=generator)
-    return (torch.arange(S) >= S - real).long()
 
 
 # --- equal to Hugging Face ----------------------------------------------
@@ -50,51 +42,7 @@ def test_equal_to_hidden_state_0(changes, dtype):
                   out.hidden_states[0])
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_positions_are_those_of_generate(seed):
-    pytest.importorskip("transformers")
-    from gpt2.checks import reference_model
-    config = GPT2Config(vocab_size=V, n_positions=P, n_embd=C, n_layer=1,
-                        n_head=3, bos_token_id=0, eos_token_id=0)
-    theirs = reference_model(config, dtype=torch.float32)
-    mask, seen = random_mask(seed), []
-    theirs.register_forward_pre_hook(
-        lambda model, args, kwargs: seen.append(kwargs), with_kwargs=True)
-    theirs.generate(torch.randint(1, V, mask.shape), attention_mask=mask,
-                    min_new_tokens=3, max_new_tokens=3, do_sample=False,
-                    pad_token_id=0)
-    assert len(seen) == 3
-    for call in seen:
-        T = call["input_ids"].shape[1]
-        assert torch.equal(position_ids(mask)[:, -T:], call["position_ids"])
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-
-
 # --- properties ----------------------------------------------------------
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_padded_row_is_the_row_alone(seed, tables):
-    mask = random_mask(seed)
-    ids = torch.randint(V, mask.shape)
-    x = embed(ids, *tables, position_ids(mask))
-    for row, real, vectors in zip(ids, mask.bool(), x):
-        assert torch.equal(vectors[real], embed(row[real][None], *tables)[0])
-
-
-@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.bool,
-                                  torch.float32, torch.uint8])
-def test_position_ids_of_every_kind_of_mask(kind):
-    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0],
-                         [1, 1, 0, 0]]).to(kind)
-    places = position_ids(mask)
-    assert places.dtype == torch.int64
-    assert places.tolist() == [[0, 0, 0, 1], [0, 1, 2, 3], [0, 0, 0, 0],
-                               [0, 1, 0, 0]]
-
-
-def test_long_masks_do_not_overflow_small_integers():
-    assert position_ids(torch.ones(1, 1000, dtype=torch.uint8))[0, -1] == 999
-
 
 @pytest.mark.parametrize("cut", [1, 8, 16])
 def test_pieces_with_past(cut, tables):

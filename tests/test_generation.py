@@ -8,20 +8,23 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers.generation import (
     LogitsProcessorList, RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper)
 from transformers.utils.logging import set_verbosity_error
 
-import gpt2.generation
+import gpt2.kv_cache
 from gpt2.checks import reference_model, reference_state
 from gpt2.config import GPT2Config
-from gpt2.generation import (NotFinite, RunningRows, StaticCache,
-                             check_length, choose_token, end_tokens, generate,
+from gpt2.embeddings import embed
+from gpt2.generation import (NotFinite, RunningRows, check_length,
+                             choose_token, end_tokens, generate,
                              generate_texts, keep_top_k, keep_top_p, left_pad,
                              make_reader, penalize_repetition, position_ids,
                              process_logits, seen_tokens, stream, stream_text,
                              text_pieces, until_end)
+from gpt2.kv_cache import StaticCache
 from gpt2.model import GPT2, GPT2Output
 from gpt2.tokenizer import Tokenizer
 
@@ -322,6 +325,58 @@ def test_a_mask_of_ones_is_no_mask(ours, monkeypatch):
         seen.append(k["attention_mask"]), forward(self, *a, **k))[1])
     generate(ours, ids, 3, attention_mask=torch.ones_like(ids))
     assert seen == [None] * 3
+
+
+# --- positions of left-padded rows -------------------------------------------
+
+def random_mask(seed, B=4, S=9):
+    """Left-padded rows of 1 to S real tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.randint(1, S + 1, (B, 1), generator=generator)
+    return (torch.arange(S) >= S - real).long()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_positions_are_those_of_generate(seed):
+    config = GPT2Config(**BASE | dict(n_layer=1))
+    theirs = reference_model(config, dtype=torch.float32)
+    mask, seen = random_mask(seed), []
+    theirs.register_forward_pre_hook(
+        lambda model, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    theirs.generate(torch.randint(1, 96, mask.shape), attention_mask=mask,
+                    min_new_tokens=3, max_new_tokens=3, do_sample=False,
+                    pad_token_id=0)
+    assert len(seen) == 3
+    for call in seen:
+        T = call["input_ids"].shape[1]
+        assert torch.equal(position_ids(mask)[:, -T:], call["position_ids"])
+        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_embedded_padded_row_is_the_row_alone(seed):
+    torch.manual_seed(0)
+    tables = nn.Embedding(97, 24).double(), nn.Embedding(32, 24).double()
+    mask = random_mask(seed)
+    ids = torch.randint(97, mask.shape)
+    x = embed(ids, *tables, position_ids(mask))
+    for row, real, vectors in zip(ids, mask.bool(), x):
+        assert torch.equal(vectors[real], embed(row[real][None], *tables)[0])
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.bool,
+                                  torch.float32, torch.uint8])
+def test_position_ids_of_every_kind_of_mask(kind):
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0],
+                         [1, 1, 0, 0]]).to(kind)
+    places = position_ids(mask)
+    assert places.dtype == torch.int64
+    assert places.tolist() == [[0, 0, 0, 1], [0, 1, 2, 3], [0, 0, 0, 0],
+                               [0, 1, 0, 0]]
+
+
+def test_long_masks_do_not_overflow_small_integers():
+    assert position_ids(torch.ones(1, 1000, dtype=torch.uint8))[0, -1] == 999
 
 
 # --- ends -------------------------------------------------------------------
@@ -1074,9 +1129,9 @@ def use_eager_backend(monkeypatch):
 @pytest.fixture
 def programs(monkeypatch):
     torch._dynamo.reset()
-    gpt2.generation._READY.clear()
+    gpt2.kv_cache._READY.clear()
     yield use_eager_backend(monkeypatch)
-    gpt2.generation._READY.clear()
+    gpt2.kv_cache._READY.clear()
 
 
 def test_compiled_tokens_are_the_same(models, programs):
@@ -1108,7 +1163,7 @@ def test_compiled_once_per_shape(programs):
     for B in range(2, 11):                   # past PyTorch's limit of eight
         run(B, 3, 2), run(B, 2, 2)
     assert len(programs) == 10
-    caches = {id(cache) for cache, _ in gpt2.generation._READY[ours].values()}
+    caches = {id(cache) for cache, _ in gpt2.kv_cache._READY[ours].values()}
     assert len(caches) == 10
     with torch.inference_mode():             # in and out of inference mode
         run(1, 3)
@@ -1130,9 +1185,9 @@ def test_compiled_streams_do_not_share_a_cache(ours, programs):
     leaving = start(PROMPTS[0])
     next(leaving)
     leaving.close()                          # given back at once
-    assert len(gpt2.generation._READY[ours]) == 1
+    assert len(gpt2.kv_cache._READY[ours]) == 1
     start(PROMPTS[0])                        # never begun: takes nothing
-    assert len(gpt2.generation._READY[ours]) == 1
+    assert len(gpt2.kv_cache._READY[ours]) == 1
 
 
 def test_compiled_sees_new_weights_and_forgets_the_model(programs):
@@ -1156,7 +1211,7 @@ def test_a_poisoned_cache_is_cleaned(ours, programs):
     """A masked NaN is still NaN: nothing may stay from a text before."""
     want = generate(ours, IDS, 9, eos_token_id=())
     generate(ours, IDS, 9, eos_token_id=(), compile=True)
-    (cache, _), = gpt2.generation._READY[ours].values()
+    (cache, _), = gpt2.kv_cache._READY[ours].values()
     cache.keys.fill_(float("nan"))
     cache.values.fill_(float("nan"))
     assert torch.equal(generate(ours, IDS, 9, eos_token_id=(), compile=True),
@@ -1195,7 +1250,7 @@ def test_compiled_steps_refuse_nan(programs, sample):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_really_compiled():
     torch._dynamo.reset()
-    gpt2.generation._READY.clear()
+    gpt2.kv_cache._READY.clear()
     ours, _ = pair(n_layer=1)
     ids, mask = batch()
     want = generate(ours, ids, 12, attention_mask=mask, eos_token_id=())

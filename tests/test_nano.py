@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gpt2 import GPT2Config
 from gpt2.checks import check
 from gpt2.data import SPLITS, Tokens, prepare
+from gpt2.command_line.runs import read_rows
 from gpt2.pretrained import load_pretrained, load_tokenizer, read_config
-from gpt2.training import evaluate, read_rows
+from gpt2.training import evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 NANO = ROOT / "checkpoints" / "nano"

@@ -28,6 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 from gpt2 import pretrained
 from gpt2.checks import reference_model
 from gpt2.config import PRESETS, GPT2Config, config_to_dict
+from gpt2.files import hub, tokenizer_files
 from gpt2.generation import generate
 from gpt2.model import GPT2
 from gpt2.pretrained import (HUB, CheckpointError, find_directory,
@@ -1240,7 +1241,7 @@ def test_errors_of_the_hub(error, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     refused("owner/model", "owner/model", "not in the cache", "directory")
-    monkeypatch.setattr(pretrained, "_hub_answers", lambda repo: True)
+    monkeypatch.setattr(hub, "hub_answers", lambda repo: True)
     refused("owner/model", "owner/model", type(error).__name__, "directory")
 
 
@@ -1547,7 +1548,7 @@ def test_an_interrupted_tokenizer_changes_nothing(broken, nano, tmp_path,
     def stopped(*args):
         raise OSError("No space left")
 
-    owner = pretrained if broken == "write_json" else shutil
+    owner = tokenizer_files if broken == "write_json" else shutil
     monkeypatch.setattr(owner, broken, stopped)
     with pytest.raises(CheckpointError, match="No space left"):
         save_tokenizer(nano, tmp_path)
@@ -1766,7 +1767,7 @@ def test_the_real_gpt2_is_theirs(network):
     folder = pretrained.model_directory("gpt2")
     theirs = AutoModelForCausalLM.from_pretrained(folder)
     assert torch.allclose(logits(model), logits(theirs), rtol=1e-5, atol=1e-3)
-    folder = find_directory("gpt2", pretrained.TOKENIZER_FILES)
+    folder = find_directory("gpt2", tokenizer_files.TOKENIZER_FILES)
     same_ids(load_tokenizer("gpt2"), AutoTokenizer.from_pretrained(folder))
 
 

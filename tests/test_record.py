@@ -42,7 +42,7 @@ def folder(record, tmp_path_factory):
         (corpus / f"{n}.py").write_text(
             f"def add_{n}(first):\n    return first + {n}\n" * 9, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpt2.scaling.can_compile", lambda device: False)
+        patch.setattr("ladder.can_compile", lambda device: False)
         for part in PARTS:
             more = ["--data", str(corpus), "--wait"] if part == "train" else []
             try:
@@ -95,6 +95,26 @@ def test_ladder(folder):
     for row in found:
         assert row["tokens_per_second"] > 0
         assert row["losses"] == pytest.approx(found[0]["losses"], rel=1e-3)
+
+
+def test_the_ladder_of_a_gpu(record):
+    from gpt2.scaling import can_compile
+    rungs = record.ladder("cuda")
+    names = [rung.name for rung in rungs]
+    assert names[:5] == ["plain", "+ fused AdamW", "+ fused attention",
+                         "+ TF32", "+ bfloat16"]
+    assert ("+ compile" in names) == can_compile("cuda")
+    assert all(rung.tf32 and rung.precision == "bfloat16"
+               and rung.speed.tf32 for rung in rungs[5:])
+
+
+def test_a_ladder_without_a_compiler(record, monkeypatch):
+    monkeypatch.setattr("ladder.can_compile", lambda device: True)
+    names = [rung.name for rung in record.ladder()]
+    assert names[-2:] == ["+ compile", "+ checkpointing"]
+    monkeypatch.setattr("ladder.can_compile", lambda device: False)
+    assert [rung.name for rung in record.ladder()] == (
+        names[:-2] + names[-1:])
 
 
 def test_sizes(folder):

@@ -9,19 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gpt2 import PRESETS, GPT2, GPT2Config
-from gpt2 import scaling
+from gpt2 import PRESETS, GPT2, GPT2Config, scaling
 from gpt2.checks import reference_model
+from gpt2.command_line import loop
+from gpt2.command_line.runs import Run
 from gpt2.counting import flops_per_token, memory_bytes
 from gpt2.data import Batches
 from gpt2.generation import generate
 from gpt2.model import next_token_loss
 from gpt2.pretrained import load_pretrained, save_pretrained
 from gpt2.scaling import (IGNORED, FastEngine, FastGPT2, LiveBytes, Speed,
-                          bytes_needed, choose_engine, find_micro_batch, fits,
-                          is_lost, ladder, linear_cross_entropy, run_cost,
-                          step_bytes, step_work)
-from gpt2.training import Engine, Run, TrainingConfig, accumulate, train
+                          bytes_needed, find_micro_batch, fits,
+                          linear_cross_entropy, run_cost, step_bytes,
+                          step_work)
+from gpt2.training import Engine, TrainingConfig, accumulate, updates
 from toys import TINY, Text, byte_tokenizer
 
 NUMBERS = TrainingConfig(steps=8, batch_size=6, micro_batch=2, length=32,
@@ -228,11 +229,17 @@ def test_a_copy_is_a_copy():
                for name, p in model.state_dict().items())
 
 
+def losses_of(engine, model, config=NUMBERS):
+    """Of a whole run."""
+    engine.prepare(model, config)
+    return [update.loss for update in updates(
+        engine, Batches(Text(), 6, 32), config)]
+
+
 def test_training_is_in_place():
     model = tiny()
-    rows = train(model, Batches(Text(), 6, 32), replace(NUMBERS, dropout=0.1),
-                 FastEngine())
-    assert rows[-1]["loss"] < rows[0]["loss"]
+    losses = losses_of(FastEngine(), model, replace(NUMBERS, dropout=0.1))
+    assert losses[-1] < losses[0]
     assert model.config.resid_pdrop == 0.1
     assert model(torch.zeros(1, 4).long()).logits.shape == (1, 4, 257)
 
@@ -256,13 +263,10 @@ def test_blocks_are_compiled_once():
 @pytest.mark.skipif(not scaling.can_compile(), reason="no C++ compiler")
 def test_really_compiled(tmp_path):
     """Losses of a run whose blocks and loss a C++ compiler has built."""
-    def losses(engine):
-        return [row["loss"] for row in train(
-            tiny(), Batches(Text(), 6, 32), NUMBERS, engine)]
-
     torch.testing.assert_close(
-        losses(FastEngine(speed=Speed(compile="inductor", checkpoint=True))),
-        losses(Engine()), rtol=1e-4, atol=1e-4)
+        losses_of(FastEngine(speed=Speed(compile="inductor",
+                                         checkpoint=True)), tiny()),
+        losses_of(Engine(), tiny()), rtol=1e-4, atol=1e-4)
 
 
 # --- checkpoints ------------------------------------------------------------
@@ -274,8 +278,8 @@ def test_resume(first, second, tokenizer, tmp_path):
     config = replace(NUMBERS, dropout=0.1)
 
     def run(engine, directory):
-        return train(tiny(), Batches(Text(), 6, 32), config, engine,
-                     Run(directory, tokenizer))
+        return loop.train(tiny(), Batches(Text(), 6, 32), config, engine,
+                          Run(directory, tokenizer))
 
     whole = [row["loss"] for row in run(second(), tmp_path / "whole")]
     halves = [row["loss"] for row in run(first(), tmp_path / "halves")]
@@ -287,38 +291,17 @@ def test_resume(first, second, tokenizer, tmp_path):
     torch.testing.assert_close(again, whole, rtol=1e-5, atol=1e-5)
 
 
-# --- choosing ---------------------------------------------------------------
-
-@pytest.mark.parametrize("parallel, words", [
-    ("ring", "expected auto, none, ddp, fsdp"), ("ddp", "torchrun"),
-    ("fsdp", "torchrun")])
-def test_engines_refused(parallel, words):
-    with pytest.raises(ValueError, match=words):
-        choose_engine("cpu", parallel)
-
+# --- compiling --------------------------------------------------------------
 
 def test_nothing_to_compile_with(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(scaling.shutil, "which", lambda name: None)
-    with pytest.raises(ValueError, match="install g"):
-        choose_engine("cpu", speed=Speed(compile="inductor"))
-    assert isinstance(choose_engine("cpu"), FastEngine)
-    assert "+ compile" not in [rung.name for rung in ladder()]
-
-
-def test_the_ladder_of_a_gpu():
-    names = [rung.name for rung in ladder("cuda")]
-    assert names[:5] == ["plain", "+ fused AdamW", "+ fused attention",
-                         "+ TF32", "+ bfloat16"]
-    assert all(rung.tf32 and rung.precision == "bfloat16"
-               and rung.speed.tf32 for rung in ladder("cuda")[5:])
-
-
-def test_lost():
-    assert is_lost(RuntimeError("[x/gloo/transport/tcp/pair.cc:5] timed out"))
-    assert is_lost(torch.distributed.DistBackendError("NCCL error"))
-    assert not is_lost(RuntimeError("shapes (2, 3) and (4, 5)"))
-    assert not is_lost(OSError("Broken pipe"))
+    assert not scaling.can_compile()
+    monkeypatch.setenv("CXX", "my-compiler")
+    assert not scaling.can_compile()         # named, but not there
+    monkeypatch.setattr(scaling.shutil, "which",
+                        lambda name: name == "my-compiler")
+    assert scaling.can_compile()
 
 
 # --- memory -----------------------------------------------------------------
@@ -339,7 +322,7 @@ def test_predicted_memory(speed, layers):
     assert live.peak + 16 * n == pytest.approx(said, rel=0.2)
 
 
-def test_whole_logits_are_chapter_01s():
+def test_whole_logits_are_chapter_10s():
     config = GPT2Config(**TINY)
     parts, ours = memory_bytes(config, 8, 32), step_bytes(
         config, 8, 32, Speed(loss_rows=0))
@@ -427,32 +410,38 @@ def test_trying_does_not_compile():
 
 
 def test_available_memory(monkeypatch):
+    """What the system has, or the container has left; shared by processes."""
     here = scaling.available_memory()
     assert 2 ** 20 < here < 2 ** 50
-    files = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 8000 kB\n",
-             "/sys/fs/cgroup/memory.max": "max"}
+    files = {}
 
     def read_text(path, *rest):
-        if str(path) not in files:
+        if path.as_posix() not in files:
             raise FileNotFoundError(path)
-        return files[str(path)]
+        return files[path.as_posix()]
 
     monkeypatch.setattr(scaling.Path, "read_text", read_text)
-    assert scaling.available_memory() == 8000 * 1024
-    files |= {"/sys/fs/cgroup/memory.max": "5000000",
+    monkeypatch.setattr(scaling.psutil, "virtual_memory",
+                        lambda: SimpleNamespace(available=8_000_000))
+    assert scaling.available_memory() == 8_000_000       # no container
+    files |= {"/sys/fs/cgroup/memory.max": "max",
               "/sys/fs/cgroup/memory.current": "1000000"}
+    assert scaling.available_memory() == 8_000_000       # without a limit
+    files["/sys/fs/cgroup/memory.max"] = "5000000"
     assert scaling.available_memory() == 4_000_000
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert scaling.available_memory() == 2_000_000
-    files.clear()
-    assert scaling.available_memory() > 0
+    files["/sys/fs/cgroup/memory.current"] = "6000000"   # over its limit
+    assert scaling.available_memory() == 0
+    files["/sys/fs/cgroup/memory.max"] = "90000000"      # more than there is
+    assert scaling.available_memory() == 4_000_000
 
 
 # --- work and cost ----------------------------------------------------------
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_work(name):
-    """The products of step_work are chapter 01's FLOPs, three times."""
+    """The products of step_work are chapter 10's FLOPs, three times."""
     config = GPT2Config.from_preset(name)
     work = step_work(config, 2, 256)
     products = sum(part.flops for part_name, part in work.items()

@@ -11,24 +11,29 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 import time
-import urllib.error
 import warnings
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import pooch
 import pytest
 import torch
 from commands import (NANO, TINY, build, is_one_line, runner, start,
                       write_corpus)
 
-from gpt2 import PRESETS, Tokenizer, data, training
-from gpt2 import __main__ as command_line
+from gpt2 import PRESETS, Tokenizer, data, resume, training
+from gpt2.command_line import bodies, loop, options, plans, train
+from gpt2.command_line.app import main
+from gpt2.command_line.runs import Interrupted, read_rows, read_run
+from gpt2.files.whole import SUMS, file_sums
 from gpt2.pretrained import load_pretrained, load_tokenizer, save_tokenizer
-from gpt2.scaling import FastEngine, sharded_state
+from gpt2.resume import checkpoints, read_model, state_of, tensors_of
+from gpt2.scaling import FastEngine
 
-pytestmark = pytest.mark.skipif(not command_line.NANO.is_dir(),
+pytestmark = pytest.mark.skipif(not options.NANO.is_dir(),
                                 reason="the wheel has no checkpoints/nano")
 
 
@@ -37,8 +42,8 @@ def run(monkeypatch, capsys):
     """Calls main; models are tiny, and what takes its time is left out."""
     for name in PRESETS:
         monkeypatch.setitem(PRESETS, name, {**PRESETS["nano"], **TINY})
-    monkeypatch.setattr(training, "measured_peak", lambda *rest: 1e12)
-    monkeypatch.setattr(training, "plot_losses", lambda run: None)
+    monkeypatch.setattr(plans, "measured_peak", lambda *rest: 1e12)
+    monkeypatch.setattr(loop, "plot_losses", lambda run: None)
     return runner(monkeypatch, capsys)
 
 
@@ -62,12 +67,12 @@ def begin(run, corpus, out, *more, steps=6):
 
 
 def numbers(out):
-    return training.read_run(out)["training"]
+    return read_run(out)["training"]
 
 
 def metrics(out, *keys):
     """The rows of a run without times, or the values of some key."""
-    rows = training.read_rows(out / "metrics.jsonl")
+    rows = read_rows(out / "metrics.jsonl")
     if keys:
         return [row[key] for row in rows for key in keys if key in row]
     return [{key: value for key, value in row.items()
@@ -92,11 +97,11 @@ def runs(corpus, tmp_path_factory):
                 signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "plot_losses", lambda run: None)
+        patch.setattr(loop, "plot_losses", lambda run: None)
         patch.setitem(PRESETS, "nano", {**PRESETS["nano"], **TINY})
-        patch.setattr(command_line, "choose_engine", lambda *chosen: Stopping())
+        patch.setattr(train, "choose_engine", lambda *chosen: Stopping())
         for name, code in ("whole", 0), ("half", 130):
-            assert command_line.main([str(word) for word in (
+            assert main([str(word) for word in (
                 "train", "--data", corpus, "--out", folder / name, *SMALL,
                 "--max-steps", 6)]) == code
     return folder
@@ -170,7 +175,7 @@ def test_lines_for_a_log_file(run, corpus, tmp_path):
 
 
 def test_a_bar_on_a_terminal(run, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(command_line.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     code, said, err = begin(run, corpus, tmp_path / "run", "--eval-every", 2)
     assert code == 0 and said.count("\n") == 2
     assert "6/6" in err and "tok/s" in err
@@ -198,7 +203,7 @@ def test_every_number_is_used(run, corpus, tmp_path):
         torch.use_deterministic_algorithms(False)
     saved = asdict(numbers(tmp_path / "run"))
     assert {name: saved[name] for name in OPTIONS} == OPTIONS
-    (session,) = training.read_run(tmp_path / "run")["sessions"]
+    (session,) = read_run(tmp_path / "run")["sessions"]
     assert shlex.split(session["command"]) == [
         "python", "-m", "gpt2", *map(str, words)]
 
@@ -214,7 +219,7 @@ def test_presets(run, corpus, tmp_path, monkeypatch, preset):
         seen.append((model, config))
         raise Enough
 
-    monkeypatch.setattr(command_line, "train_model", no_training)
+    monkeypatch.setattr(train, "train_model", no_training)
     monkeypatch.setitem(PRESETS, preset, {**TINY, "n_inner": 48})
     with pytest.raises(Enough):
         run("train", "--preset", preset, "--data", corpus, "--workers", 1,
@@ -242,9 +247,9 @@ def test_schedule(run, corpus, tmp_path, monkeypatch, steps, more, warmup,
                   how):
     """--minutes asks for the speed; the warm-up is a tenth at most."""
     asked = []
-    monkeypatch.setattr(training, "steps_in", lambda minutes, *rest: (
+    monkeypatch.setattr(plans, "steps_in", lambda minutes, *rest: (
         asked.append(minutes) or steps))
-    monkeypatch.setattr(command_line, "train_model", lambda *rest: None)
+    monkeypatch.setattr(train, "train_model", lambda *rest: None)
     given = ["--minutes", 7.5] if how == "minutes" else ["--max-steps", steps]
     assert run("train", "--data", corpus, "--out", tmp_path / "run", *SMALL,
                *given, *more)[0] == 0
@@ -295,7 +300,7 @@ def test_init_from(run, corpus, tmp_path):
     assert (code, err) == (0, ""), err
     assert "2 updates of 2 x 64 tokens" in said
     before = load_pretrained(source, dtype=torch.float32)
-    start = load_pretrained(out / "checkpoints" / "step-00000000")
+    start = read_model(out / "checkpoints" / "step-00000000")
     end = load_pretrained(out / "model")
     assert end.config.n_layer == 3 and end.config.vocab_size == 300
     for name, value in before.state_dict().items():
@@ -312,8 +317,10 @@ def test_init_from_again(run, corpus, tmp_path, whole):
                             whole / "model", "--learning-rate", 0.003)
     assert (code, err) == (0, "")
     assert numbers(tmp_path / "run").learning_rate == 0.003
-    assert (tmp_path / "run" / "checkpoints" / "step-00000000"
-            / "model.safetensors").read_bytes() == weights(whole)
+    start = read_model(tmp_path / "run" / "checkpoints" / "step-00000000")
+    end = load_pretrained(whole / "model").state_dict()
+    assert all(torch.equal(value, end[name])
+               for name, value in start.state_dict().items())
 
 
 # --- a run that goes on ---------------------------------------------------
@@ -375,18 +382,18 @@ def test_killed_and_stopped(run, corpus, model, tmp_path):
         program = shlex.split(err.partition("go on with: ")[2])
         assert program == ["python", "-m", "gpt2", *again]
         step = int(re.search(r"update ([\d,]+)", err)[1].replace(",", ""))
-        assert training.checkpoints(out)[-1].name == f"step-{step:08}"
+        assert checkpoints(out)[-1].name == f"step-{step:08}"
     assert run(*again)[0] == 0
     assert metrics(out) == metrics(tmp_path / "straight")
     assert weights(out) == weights(tmp_path / "straight")
-    assert len(training.read_run(out)["sessions"]) == 4
+    assert len(read_run(out)["sessions"]) == 4
 
 
 def test_the_device_is_part_of_the_command(run, corpus, tmp_path,
                                            monkeypatch):
     def stopped(*rest):
-        raise training.Interrupted([signal.SIGTERM], rest[-1].again, 12)
-    monkeypatch.setattr(command_line, "train_model", stopped)
+        raise Interrupted([signal.SIGTERM], rest[-1].again, 12)
+    monkeypatch.setattr(train, "train_model", stopped)
     out = tmp_path / "x  y"
     code, said, err = begin(run, corpus, out, "--device", "cpu")
     assert code == 143
@@ -423,7 +430,7 @@ def test_a_run_may_fall_earlier_than_planned(run, corpus, tmp_path,
 
     updates, out, fall = [], tmp_path / "run", ("--decay", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(command_line, "choose_engine", lambda *_: Stopping())
+        patch.setattr(train, "choose_engine", lambda *_: Stopping())
         assert begin(run, corpus, out, "--warmup", 1, *fall, steps=99)[0] \
             == 130
     code, said, err = run("train", "--resume", "--out", out, "--max-steps", 6)
@@ -447,7 +454,7 @@ def test_what_may_differ(run, half, whole):
                                                   rel=0.05)
     assert len(metrics(half, "validation_loss")) == 4     # 3, 4, 5, 6
     assert len(metrics(half, "sample")) == 2              # 4, 6
-    assert [path.name for path in training.checkpoints(half)] == [
+    assert [path.name for path in checkpoints(half)] == [
         f"step-{n:08}" for n in (0, 3, 4, 6)]
     saved = asdict(numbers(half))
     assert {name: saved[name] for name in changes} == changes
@@ -507,16 +514,16 @@ def flip(path):
 
 
 DAMAGES = {
-    "tokens changed": ("data/train-00000.tokens", flip),
-    "held-out tokens changed": ("data/validation-00000.tokens", flip),
-    "tokens cut off": ("data/train-00000.tokens", lambda path: (
+    "tokens changed": ("data/train-00000.safetensors", flip),
+    "held-out tokens changed": ("data/validation-00000.safetensors", flip),
+    "tokens cut off": ("data/train-00000.safetensors", lambda path: (
         path.write_bytes(path.read_bytes()[:-7]))),
-    "tokens missing": ("data/train-00000.tokens", os.unlink),
+    "tokens missing": ("data/train-00000.safetensors", os.unlink),
     "manifest": ("data/manifest.json", lambda path: path.write_text("{")),
     "numbers": ("training.json", lambda path: path.write_text("{")),
     "vocabulary": ("tokenizer.json", lambda path: path.write_text("{")),
-    "checkpoint": ("checkpoints/step-00000003/model.safetensors", flip),
-    "optimizer": ("checkpoints/step-00000003/training_state.pt", flip),
+    "checkpoint": ("checkpoints/step-00000003/__0_0.distcp", flip),
+    "names in it": ("checkpoints/step-00000003/.metadata", flip),
 }
 
 
@@ -547,6 +554,40 @@ def test_nothing_to_resume(run, tmp_path, half):
     assert (code, said) == (2, "") and "no checkpoint left" in err
 
 
+# --- a checkpoint as a model ----------------------------------------------
+
+def test_a_checkpoint_is_a_model(run, half, corpus, tmp_path):
+    """While a run goes on: to sample, count, measure and begin from."""
+    newest = checkpoints(half)[-1]
+    code, said, err = run("sample", "--model", newest, "--prompt", "def ",
+                          "--max-new-tokens", 4, "--seed", 1)
+    assert (code, err) == (0, "") and said.startswith("def ")
+    code, said, err = run("info", newest)
+    assert (code, err) == (0, "") and "memory to sample, float32" in said
+    code, said, err = run("evaluate", "--model", newest, "--data", corpus,
+                          "--windows", 2, "--headers", 0, "--workers", 1)
+    assert (code, err) == (0, "") and said.count("nats") == 1
+    out = tmp_path / "tuned"
+    code, said, err = begin(run, corpus, out, "--init-from", newest, steps=1)
+    assert (code, err) == (0, "")
+    start, end = (read_model(each).state_dict()
+                  for each in (newest, checkpoints(out)[0]))
+    assert all(torch.equal(value, end[name])
+               for name, value in start.items())
+    flip(newest / "__0_0.distcp")
+    code, said, err = run("sample", "--model", newest, "--prompt", "def ")
+    assert (code, said) == (2, "") and is_one_line(err) and "damaged" in err
+
+
+def test_a_run_of_an_older_version(run, half):
+    """It says so, and how to go on."""
+    newest = checkpoints(half)[-1]
+    (newest / "training_state.pt").write_bytes(b"as it was")
+    code, said, err = run("train", "--resume", "--out", half)
+    assert code == 2 and is_one_line(err) and "older version" in err
+    assert f"--init-from {newest}" in err
+
+
 # --- what goes wrong ------------------------------------------------------
 
 def test_not_finite(run, corpus, tmp_path):
@@ -555,7 +596,7 @@ def test_not_finite(run, corpus, tmp_path):
     code, said, err = begin(run, corpus, out, "--learning-rate", "1e30",
                             "--warmup", 0, "--save-every", 1)
     assert code == 1 and is_one_line(err) and "batch" in err
-    last = load_pretrained(training.checkpoints(out)[-1])
+    last = read_model(checkpoints(out)[-1])
     assert all(p.isfinite().all() for p in last.parameters())
     assert not (out / "model").exists()
 
@@ -590,10 +631,10 @@ FAILED_STARTS = {
 def test_failed_starts_leave_nothing(run, corpus, model, tmp_path,
                                      monkeypatch, name):
     def no_network(*arguments, **options):
-        raise urllib.error.URLError("no network here")
+        raise OSError("no network here")
 
     line, said = FAILED_STARTS[name]
-    monkeypatch.setattr(data.urllib.request, "urlopen", no_network)
+    monkeypatch.setattr(pooch, "retrieve", no_network)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.chdir(tmp_path)
@@ -629,7 +670,7 @@ def test_no_run_without_a_checkpoint(run, corpus, tmp_path, monkeypatch):
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(FastEngine, "save", full)
+        patch.setattr(resume, "save", full)
         code, said, err = begin(run, corpus, out)
     assert (code, said) == (2, "") and is_one_line(err)
     assert "no space left" in err and not (out / "training.json").exists()
@@ -638,7 +679,7 @@ def test_no_run_without_a_checkpoint(run, corpus, tmp_path, monkeypatch):
 
 def test_killed_before_it_was_a_run(run, half, whole, corpus):
     """training.json is written after the first checkpoint."""
-    for path in [*training.checkpoints(half)][1:]:
+    for path in [*checkpoints(half)][1:]:
         shutil.rmtree(path)
     (half / "training.json").unlink()
     (half / "metrics.jsonl").unlink()
@@ -678,7 +719,7 @@ def test_the_folder_is_a_file(run, corpus, tmp_path):
 
 
 def test_the_wheel_has_no_tokenizer(run, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(command_line, "NANO", tmp_path / "none")
+    monkeypatch.setattr(options, "NANO", tmp_path / "none")
     code, said, err = begin(run, corpus, tmp_path / "run")
     assert (code, said) == (2, "") and is_one_line(err)
     assert "--tokenizer" in err
@@ -706,8 +747,8 @@ def evaluated(run, model, corpus, tmp_path, *more):
 
 def test_evaluate(run, model, corpus, split, tmp_path, monkeypatch):
     read = []
-    write_with = training.write_with
-    monkeypatch.setattr(training, "write_with", lambda m, t, contexts, **o: (
+    write_with = bodies.write_with
+    monkeypatch.setattr(bodies, "write_with", lambda m, t, contexts, **o: (
         read.extend(contexts) or write_with(m, t, contexts, **o)))
     said, found = evaluated(run, model, corpus, tmp_path, "--headers", 12)
     tokens, held_out = split
@@ -726,16 +767,16 @@ def test_evaluate(run, model, corpus, split, tmp_path, monkeypatch):
     assert found["loss"] == pytest.approx(direct["loss"])
     assert found["perplexity"] == pytest.approx(math.exp(direct["loss"]))
     assert found["tokens"] == len(held_out) - 1
-    headers = [*training.function_headers(texts)]
+    headers = [*bodies.function_headers(texts)]
     chosen = [headers[i * len(headers) // 12] for i in range(12)]
     assert len(headers) > 12
     contexts = [header.context for header in chosen]
     assert read == contexts
     for who, written in (
             ("model", write_with(network, tokenizer, contexts, 32)),
-            ("3-gram", training.write_with_trigram(trigram, tokenizer,
+            ("3-gram", bodies.write_with_trigram(trigram, tokenizer,
                                                    contexts, 32))):
-        assert found["bodies"][who] == training.parse_rate(chosen, written,
+        assert found["bodies"][who] == bodies.parse_rate(chosen, written,
                                                            tokenizer)
     lines = said.splitlines()
     assert lines[0] == f"{corpus}: {len(held_out):,} tokens are held out"
@@ -801,7 +842,7 @@ def test_no_headers(run, model, corpus, tmp_path):
 def test_seed_of_the_bodies(run, model, corpus, tmp_path, monkeypatch):
     seen = []
     for name in "write_with", "write_with_trigram":
-        monkeypatch.setattr(training, name, lambda *a, seed, **o: (
+        monkeypatch.setattr(bodies, name, lambda *a, seed, **o: (
             seen.append(seed) or iter([""] * 3)))
     evaluated(run, model, corpus, tmp_path, "--headers", 3, "--seed", 9)
     assert seen == [9, 9]
@@ -816,8 +857,8 @@ def test_the_trigram_reads_no_more_than_fits(run, model, corpus, tmp_path,
             seen.append(len(ids))
             super().__init__(ids, *rest)
 
-    monkeypatch.setattr(training, "Trigram", Trigram)
-    monkeypatch.setattr(training, "TRIGRAM_TOKENS", 500)
+    monkeypatch.setattr(bodies, "Trigram", Trigram)
+    monkeypatch.setattr(bodies, "TRIGRAM_TOKENS", 500)
     said, found = evaluated(run, model, corpus, tmp_path, "--headers", 0)
     assert seen == [500]
 
@@ -828,13 +869,13 @@ def test_it_prints_as_it_goes(run, model, corpus, tmp_path, monkeypatch,
     def stop(*rest):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "Trigram", stop)
+    monkeypatch.setattr(bodies, "Trigram", stop)
     code, said, err = run("evaluate", "--model", model, "--data", corpus,
                           "--workers", 1)
     assert (code, err) == (130, "") and said.count("\n") == 2
     monkeypatch.undo()
-    monkeypatch.setattr(training, "parse_rate", stop)
-    code = command_line.main(["evaluate", "--model", str(model), "--data",
+    monkeypatch.setattr(bodies, "parse_rate", stop)
+    code = main(["evaluate", "--model", str(model), "--data",
                               str(corpus), "--workers", "1"])
     assert code == 130 and capsys.readouterr().out.count("\n") == 8
 
@@ -890,7 +931,7 @@ def test_a_published_size_learns_its_tokenizer(run, corpus, tmp_path):
     (["--learning-rate", "nan"], "learning_rate is nan")])
 def test_wrong_numbers_before_learning(run, corpus, tmp_path, monkeypatch,
                                        more, what):
-    monkeypatch.setattr(command_line, "learn_tokenizer", None)
+    monkeypatch.setattr(train, "learn_tokenizer", None)
     code, said, err = begin(run, corpus, tmp_path / "run", "--preset",
                             "gpt2", *more)
     assert (code, said) == (2, "") and is_one_line(err) and what in err
@@ -919,8 +960,8 @@ def bombs(marker):
 
 def seal(checkpoint):
     """The checksums anew, as whoever makes a folder can make them."""
-    (checkpoint / training.SUMS).write_text(
-        json.dumps(training.file_sums(checkpoint)))
+    (checkpoint / SUMS).write_text(
+        json.dumps(file_sums(checkpoint)))
 
 
 def test_the_bombs_go_off(tmp_path):
@@ -938,8 +979,8 @@ def test_nothing_in_a_run_is_run(run, half, tmp_path, how):
     marker = tmp_path / "marker"
     content = bombs(marker)[how]
     files = sorted(path.relative_to(half) for path in half.rglob("*")
-                   if path.is_file() and path.name != training.SUMS)
-    newest = training.checkpoints(half)[-1].relative_to(half)
+                   if path.is_file() and path.name != SUMS)
+    newest = checkpoints(half)[-1].relative_to(half)
     files += [newest / ".metadata", newest / "__0_0.distcp",
               newest / "pytorch_model.bin", Path("model/pytorch_model.bin")]
     for path in files:
@@ -957,16 +998,15 @@ def test_nothing_in_a_sharded_checkpoint_is_run(run, half, tmp_path):
     """Neither in its names and shapes, nor in an entry that is no tensor."""
     import torch.distributed.checkpoint as shards
     marker = tmp_path / "marker"
-    newest = training.checkpoints(half)[-1]
+    newest = checkpoints(half)[-1]
     engine = FastEngine()
-    plan = training.saved_plan(half, {})
+    plan = plans.saved_plan(half, {})
     engine.prepare(plan.model, plan.config)
-    state = sharded_state(engine.model, engine.optimizer)
-    good = {"model": state["model"],
-            "optimizer": {"state": state["optimizer"]["state"]}}
+    good = {**tensors_of(state_of(engine)),
+            "random": resume.random_of(engine)}
     evil = {**good, "optimizer": {**good["optimizer"], "param_groups": [
         {"lr": Bomb(marker), "betas": Bomb(marker)}]}}
-    for content, code in (good, 0), (evil, 0):
+    for content, code in (evil, 2), (good, 0):
         with warnings.catch_warnings(action="ignore"):
             shards.save(content, checkpoint_id=newest)
         marker.unlink(missing_ok=True)           # saving runs it, as it may

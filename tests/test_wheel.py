@@ -124,10 +124,11 @@ def test_contents(root, wheel):
     assert wheel.name == f"gpt2_book-{metadata_field(facts, 'Version')}-py3-none-any.whl"
     assert files == {str(path.relative_to(root).as_posix())
                      for folder in ("gpt2", "gpt2_figures")
-                     for path in (root / folder).glob("*.py")}
+                     for path in (root / folder).rglob("*.py")}
     assert metadata_field(facts, "Name") == "gpt2-book"
-    assert required(wheel) == ["huggingface_hub", "numpy", "regex",
-                               "safetensors", "torch", "tqdm", "typer"]
+    assert required(wheel) == [
+        "filelock", "huggingface_hub", "numpy", "pooch", "psutil", "regex",
+        "safetensors", "torch", "tqdm", "typer"]
 
 
 def metadata_field(facts, name):
@@ -144,7 +145,7 @@ def test_runs_with_what_it_requires(root, wheel, tmp_path):
           "--quiet", "--no-deps", "--no-index", wheel)
     with zipfile.ZipFile(wheel) as archive:
         modules = [name[:-3].replace("/", ".") for name in archive.namelist()
-                   if re.fullmatch(r"gpt2/[a-z]\w*\.py", name)]
+                   if re.fullmatch(r"gpt2/([a-z]\w*/)?[a-z]\w*\.py", name)]
     assert len(modules) >= 10
     nano = str(root / "checkpoints/nano")
     script = f"MODULES, NANO = {modules}, {nano!r}\n{RUN}"
@@ -228,7 +229,8 @@ def test_bounds(root):
                 if re.match(r"\w", line))
     found = bounds(root)
     assert [*found] == ["torch", "regex", "safetensors", "numpy",
-                        "huggingface_hub", "tqdm", "typer"]
+                        "huggingface_hub", "filelock", "pooch", "psutil",
+                        "tqdm", "typer"]
     for name, bound in found.items():
         assert Version(bound) <= Version(metadata.version(name)), name
         assert Version(bound) <= Version(pins[name]), name
@@ -237,19 +239,19 @@ def test_bounds(root):
 def test_old_typer(root, monkeypatch, capsys):
     """Below 0.16 it may take every option for --version, and exit with 0."""
     import typer
-    from gpt2 import __main__ as command_line
+    from gpt2.command_line.app import main
     lowest = bounds(root)["typer"]
     for version in "0.12.5", "0.9", "0.15.4":
         monkeypatch.setattr(typer, "__version__", version)
         for words in ["info", "gpt2"], ["--version"], []:
-            assert command_line.main(words) == 2
+            assert main(words) == 2
             said, error = capsys.readouterr()
             assert said == "" and error.count("\n") == 1
             assert f"typer {version} " in error
             assert f"typer>={lowest}" in error
     for version in lowest, f"{lowest}.0", "0.29.2", "0.100.0rc1", "1.0":
         monkeypatch.setattr(typer, "__version__", version)
-        assert command_line.main(["info", "gpt2"]) == 0
+        assert main(["info", "gpt2"]) == 0
 
 
 @pytest.mark.online

@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from gpt2.data import read_text, stdlib_files  # noqa: E402
+from gpt2.files.corpora import stdlib_files  # noqa: E402
+from gpt2.files.text import read_text  # noqa: E402
 from gpt2.tokenizer import Tokenizer  # noqa: E402
 
 VOCAB_SIZE = 4096

@@ -11,10 +11,10 @@ that lies there must be the run's own; it is not touched.
 
 import argparse
 import json
+import platform
 import subprocess
 import sys
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,10 +23,13 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from benchmarks.common import processor  # noqa: E402
-from gpt2.data import read_manifest, tokenizer_fingerprint  # noqa: E402
+from gpt2.command_line.plots import plot_losses  # noqa: E402
+from gpt2.command_line.runs import read_rows, read_run  # noqa: E402
+from gpt2.data import tokenizer_fingerprint  # noqa: E402
+from gpt2.files.token_files import read_manifest  # noqa: E402
+from gpt2.files.whole import written_whole  # noqa: E402
 from gpt2.pretrained import load_pretrained, save_pretrained  # noqa: E402
-from gpt2.tokenizer import Tokenizer, written_whole  # noqa: E402
-from gpt2.training import plot_losses, read_rows, read_run  # noqa: E402
+from gpt2.tokenizer import Tokenizer  # noqa: E402
 
 HOME = ROOT / "checkpoints" / "nano"
 WEIGHTS = ("config.json", "generation_config.json", "model.safetensors")
@@ -194,7 +197,7 @@ def main():
     args = parser.parse_args()
     if not (args.run / "model").is_dir():
         sys.exit(f"{args.run} holds no finished model: it has no model/.")
-    fingerprint = tokenizer_fingerprint(Tokenizer.load(HOME)).hex()
+    fingerprint = tokenizer_fingerprint(Tokenizer.load(HOME))
     if read_manifest(args.run / "data")["tokenizer"] != fingerprint:
         sys.exit(f"{args.run} was trained with another tokenizer than the"
                  f" one in {HOME}.")
