@@ -1,5 +1,5 @@
 #!/bin/sh
-# Records full-size runs on one device, part by part; chapter 16 reads them.
+# Records full-size runs on one device, part by part; chapter 19 reads them.
 #
 #   runs/record.sh PART [options]      PART: env ladder sizes decode train samples
 #   runs/record.sh --help
