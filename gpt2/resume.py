@@ -3,12 +3,13 @@
 
 # %% chapters/16_resume.ipynb#imports
 import pickle
+import shlex
 import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 import torch.distributed as dist
@@ -104,7 +105,7 @@ def save(engine: Engine, path: Path, position: dict,
     state = {**tensors_of(state_of(engine)), "random": random_of(engine)}
     with ExitStack() as stack:
         beside = on_first(lambda: stack.enter_context(saved_directory(path)))
-        with naming_shards(CheckpointError, "a part of it"):
+        with naming_shards(CheckpointError, "is there room?"):
             shards.save(state, checkpoint_id=beside)
 
         def write_rest():
@@ -137,7 +138,31 @@ class PlainUnpickler(pickle.Unpickler):
         if (module, name) not in PLAIN:
             raise pickle.UnpicklingError(
                 f"it asks to call {module}.{name}, and nothing in it was run")
-        return super().find_class(module, name)
+        real = super().find_class(module, name) if (
+            "pathlib" not in module) else PurePath     # of whatever system
+        return _stand_in(real) if callable(real) else real
+
+
+def _stand_in(real: Callable) -> type:
+    """A class that makes what real makes. A pickle may set attributes of
+    the classes that it names: of this one, then, and not of ours."""
+    def make(cls, *given):
+        return real(*given) if given else real.__new__(real)
+    return type(real.__name__, (), {"__new__": make})
+
+# %% chapters/16_resume.ipynb#shapes-in
+def shapes_in(metadata) -> dict[str, torch.Size]:
+    """Of a checkpoint's tensors, by name. ValueError if a part is missing,
+    which PyTorch would leave as it was."""
+    wholes = metadata.state_dict_metadata
+    for name, whole in wholes.items():
+        parts = sum(part.sizes.numel() for part in whole.chunks)
+        if parts != whole.size.numel():
+            raise ValueError(f"{name} has {whole.size.numel():,} numbers, and"
+                             f" its parts {parts:,}")
+    if "random.cpu" not in wholes or len(wholes["random.cpu"].size) != 2:
+        raise ValueError("it has no random states")
+    return {name: whole.size for name, whole in wholes.items()}
 
 # %% chapters/16_resume.ipynb#reader
 def shard_reader(path: Path):
@@ -151,8 +176,7 @@ def shard_reader(path: Path):
                  for each in metadata.storage_data.values()}
         if wrong := [name for name in files if Path(name).name != name]:
             raise ValueError(f"it points to {wrong[0]!r}")
-        shapes = {name: each.size for name, each in
-                  metadata.state_dict_metadata.items()}
+        shapes = shapes_in(metadata)
     except Exception as error:       # damaged bytes raise errors of any kind
         raise DataError(f"{path / '.metadata'} cannot be read: {error}."
                         " Remove this checkpoint, if its source is not to be"
@@ -208,7 +232,7 @@ def read_model(path: str | Path) -> GPT2:
 # %% chapters/16_resume.ipynb#checkpoints
 def checkpoints(run: str | Path) -> list[Path]:
     """The run's checkpoints, oldest first. A name means that it is whole."""
-    return sorted(Path(run, "checkpoints").glob("step-*"))
+    return sorted(Path(run, "checkpoints").glob("step-" + 8 * "[0-9]"))
 
 
 def updates_done(run: str | Path) -> int:
@@ -228,7 +252,7 @@ def save_checkpoint(run: Path, step: int, engine: Engine, batches: Batches,
                 "config": asdict(engine.config)}
     try:
         save(engine, path, position, tokenizer)
-    except (OSError, RuntimeError, CheckpointError) as error:
+    except (OSError, CheckpointError) as error:
         last = [*map(str, checkpoints(run)[-1:])] or ["none"]
         raise CheckpointError(
             f"the checkpoint after update {step:,} could not be saved:"
@@ -236,6 +260,15 @@ def save_checkpoint(run: Path, step: int, engine: Engine, batches: Batches,
     for old in checkpoints(run)[:-engine.config.keep]:
         if engine.rank == 0:
             remove_directory(old)
+
+# %% chapters/16_resume.ipynb#read-training
+def read_training(where: Path, saved: dict) -> TrainingConfig:
+    """The numbers of a run as they were saved; DataError if they are none."""
+    try:
+        return TrainingConfig(**saved)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the numbers of the training in {where} are damaged:"
+                        f" {error}") from None
 
 # %% chapters/16_resume.ipynb#require-same
 # What may be another number when a run is resumed; the second ones only if
@@ -249,7 +282,7 @@ def require_same(where: Path, saved: dict, asked: TrainingConfig,
                  done: float) -> None:
     """Raise DataError for a number that decides the results and differs.
     done: updates so far, by the numbers saved; inf: it is finished."""
-    before, others = TrainingConfig(**saved), []
+    before, others = read_training(where, saved), []
     for name, value in asdict(asked).items():
         if getattr(before, name) != value and name not in FREE:
             others.append(name)
@@ -268,7 +301,21 @@ def require_new_form(path: Path) -> None:
     if (path / "training_state.pt").exists():
         raise DataError(f"{path} was saved by an older version, and this one"
                         " cannot resume it. If there is a model.safetensors"
-                        f" in it, begin a new run with --init-from {path}")
+                        " in it, begin a new run with --init-from"
+                        f" {shlex.quote(str(path))}")
+
+# %% chapters/16_resume.ipynb#read-position
+def read_position(path: Path) -> dict:
+    """Where a run was. DataError if it does not fit the checkpoint."""
+    position = read_json(path / POSITION)
+    step = position.get("step")
+    if type(step) is not int or path.name != f"step-{step:08}" or not all(
+            isinstance(position.get(key), dict)
+            for key in ("batches", "config")):
+        raise DataError(f"{path / POSITION} is not that of {path.name}."
+                        " Remove this checkpoint; the run then resumes from"
+                        " the one before.")
+    return position
 
 # %% chapters/16_resume.ipynb#load-checkpoint
 def load_checkpoint(path: Path, engine: Engine, batches: Batches) -> int:
@@ -279,7 +326,7 @@ def load_checkpoint(path: Path, engine: Engine, batches: Batches) -> int:
     require_new_form(path)
     require_whole(path, "Remove it; the run then resumes from the checkpoint"
                         " before.")
-    position = read_json(path / POSITION)
+    position = read_position(path)
     require_same(path, position["config"], engine.config, position["step"])
     batches.restore(position["batches"])
     load(path, engine)
@@ -329,6 +376,7 @@ __all__ = [
     "save",
     "PLAIN",
     "PlainUnpickler",
+    "shapes_in",
     "shard_reader",
     "restore_random",
     "read_tensors",
@@ -337,10 +385,12 @@ __all__ = [
     "checkpoints",
     "updates_done",
     "save_checkpoint",
+    "read_training",
     "FREE",
     "SCHEDULE",
     "require_same",
     "require_new_form",
+    "read_position",
     "load_checkpoint",
     "load_newest",
     "catching_signals",

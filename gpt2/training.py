@@ -404,10 +404,12 @@ def updates(engine: Engine, batches: Batches, config: TrainingConfig,
             stop: Callable[[], bool] = never) -> Iterator[Update]:
     """Train the engine's model; yield after each update what it did.
 
-    config: what the engine was prepared with. done: updates so far, of the
-    schedule's config.steps. Ends early when stop() says so, after a whole
-    update. Raises NotFinite, see `one_update`.
+    config: what the engine was prepared with, ValueError for another. done:
+    updates so far, of the schedule's config.steps. Ends early when stop()
+    says so, after a whole update. Raises NotFinite, see `one_update`.
     """
+    if config != engine.config:
+        raise ValueError("the engine was prepared with another config.")
     for step in range(done, config.steps):
         update = one_update(step, engine, batches, config, stop)
         if update is None:

@@ -15,7 +15,7 @@ from small_runs import (CONFIG, Text, losses, new_batches, new_model,
 from gpt2 import resume
 from gpt2.command_line.runs import Run
 from gpt2.data import Batches, DataError
-from gpt2.files.whole import SUMS, file_sums, write_json
+from gpt2.files.whole import SUMS, file_sums, read_json, write_json
 from gpt2.pretrained import CheckpointError
 from gpt2.resume import (checkpoints, load, load_checkpoint, read_model, save,
                          shard_reader)
@@ -154,6 +154,34 @@ def test_saving_fails(tokenizer, tmp_path, monkeypatch):
         assert rows[-1]["step"] == 6
 
 
+def test_a_full_disk_that_pytorch_does_not_name(tokenizer, tmp_path,
+                                                monkeypatch):
+    """It says "enforce fail ... unexpected pos", even for the first one."""
+    import torch.distributed.checkpoint as shards
+
+    def full(*args, **kwargs):
+        raise shards.CheckpointException("save", {0: (RuntimeError(
+            "[enforce fail at inline_container.cc] unexpected pos"), None)})
+    monkeypatch.setattr(shards, "save", full)
+    with pytest.raises(CheckpointError, match="is there room.*enforce fail"):
+        resume.save_checkpoint(tmp_path, 0, prepared(), new_batches(),
+                               tokenizer)
+
+
+def test_a_process_that_is_lost_while_saving(tokenizer, tmp_path,
+                                             monkeypatch):
+    """That is no full disk: whoever has joined the processes says it."""
+    from gpt2.distributed import is_lost
+
+    def lost(thing):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed")
+    monkeypatch.setattr(resume, "everyone", lost)
+    with pytest.raises(RuntimeError, match="gloo") as caught:
+        resume.save_checkpoint(tmp_path, 0, prepared(), new_batches(),
+                               tokenizer)
+    assert is_lost(caught.value) and not checkpoints(tmp_path)
+
+
 def test_leftovers(tokenizer, tmp_path):
     """A start removes what killed processes have left, in both folders."""
     stop_at(2, tmp_path, tokenizer)
@@ -241,11 +269,11 @@ def test_of_other_processes(tokenizer, tmp_path, monkeypatch):
 def test_an_older_version(tokenizer, tmp_path):
     """One line that says how to go on."""
     engine = prepared()
-    path = tmp_path / "checkpoints" / "step-00000002"
+    path = tmp_path / "a run" / "checkpoints" / "step-00000002"
     save(engine, path, {}, tokenizer)
     (path / "training_state.pt").write_bytes(b"what it was")
     with pytest.raises(DataError, match="saved by an older version.*begin a"
-                       f" new run with --init-from {path}"):
+                       f" new run with --init-from '{path}'"):
         load_checkpoint(path, engine, new_batches())
 
 
@@ -300,6 +328,117 @@ def test_spoiled_names(tokenizer, tmp_path, spoil, words):
     (path / ".metadata").write_bytes(spoil((path / ".metadata").read_bytes()))
     with pytest.raises(DataError, match=words):
         shard_reader(path)
+
+
+def metadata_of(path, change):
+    """Change the names and shapes of a checkpoint, as anybody can."""
+    metadata = pickle.loads((path / ".metadata").read_bytes())
+    change(metadata)
+    content = pickle.dumps(metadata, protocol=2)
+    (path / ".metadata").write_bytes(content)
+    return content
+
+
+def test_a_class_that_is_named_stays_as_it_is(tokenizer, tmp_path):
+    """A pickle can set attributes of the classes that it may name. With
+    such a `name` every path would be the name of a file."""
+    path, away = tmp_path / "one", "../bad.distcp"
+    save(prepared(), path, {}, tokenizer)
+
+    def point_away(metadata):
+        for place in metadata.storage_data.values():
+            place.relative_path = away
+
+    content = metadata_of(path, point_away)
+    patch = pickle.dumps({"name": away}, protocol=2)[2:-1]
+    for name in "PosixPath", "WindowsPath":
+        (path / ".metadata").write_bytes(
+            content[:2] + f"cpathlib\n{name}\nN".encode() + patch
+            + b"\x86b0" + content[2:])
+        with pytest.raises(DataError, match=f"points to '{away}'"):
+            shard_reader(path)
+        assert (tmp_path / "x").name == "x"
+
+
+@pytest.mark.parametrize("other", [
+    b"cpathlib\nWindowsPath\n", b"cpathlib._local\nPosixPath\n",
+    b"cpathlib._local\nWindowsPath\n"])
+def test_saved_by_another_system_or_python(tokenizer, tmp_path, other):
+    engine, path = prepared(), tmp_path / "one"
+    save(engine, path, {}, tokenizer)
+    content = metadata_of(path, lambda metadata: None)
+    own = f"cpathlib\n{type(path).__name__}\n".encode()
+    if type(path).__module__ != "pathlib":                   # Python 3.13
+        own = own.replace(b"pathlib", type(path).__module__.encode())
+    assert own in content
+    (path / ".metadata").write_bytes(content.replace(own, other))
+    load(path, engine)
+
+
+@pytest.mark.parametrize("parts", [
+    lambda whole: [], lambda whole: whole.chunks * 2,
+    lambda whole: [replace(whole.chunks[0], sizes=torch.Size([3, 3]))]])
+def test_a_part_of_a_tensor_is_missing(tokenizer, tmp_path, parts):
+    """PyTorch would leave the numbers as they were, random ones."""
+    path = tmp_path / "one"
+    save(prepared(), path, {}, tokenizer)
+
+    def take_away(metadata):
+        whole = metadata.state_dict_metadata["model.wte.weight"]
+        whole.chunks = parts(whole)
+
+    metadata_of(path, take_away)
+    with pytest.raises(DataError, match="model.wte.weight has 131,072 num"):
+        shard_reader(path)
+
+
+@pytest.mark.parametrize("size", [None, (), (5056,)])
+def test_no_random_states(tokenizer, tmp_path, size):
+    engine, path = prepared(), tmp_path / "one"
+    save(engine, path, {}, tokenizer)
+
+    def spoil(metadata):
+        whole = metadata.state_dict_metadata.pop("random.cpu")
+        if size is not None:
+            whole.size = torch.Size(size)
+            whole.chunks = [replace(whole.chunks[0], sizes=whole.size)]
+            metadata.state_dict_metadata["random.cpu"] = whole
+
+    metadata_of(path, spoil)
+    with pytest.raises(DataError, match="it has no random states"):
+        load(path, engine)
+
+
+GONE = object()
+
+
+@pytest.mark.parametrize("change", [
+    {"step": 1}, {"step": 99}, {"step": -1}, {"step": "4"}, {"step": 4.0},
+    {"step": None}, {"step": GONE}, {"batches": GONE}, {"batches": []},
+    {"config": GONE}, {"config": [1]}, {"config": {"size": 1}},
+    {"config": {"steps": "many"}}, {"config": {"steps": -1}}])
+def test_a_position_that_is_none(tokenizer, tmp_path, change):
+    stop_at(4, tmp_path, tokenizer)
+    newest = checkpoints(tmp_path)[-1]
+    position = {**read_json(newest / resume.POSITION), **change}
+    write_json(newest / resume.POSITION, {
+        key: value for key, value in position.items() if value is not GONE})
+    write_json(newest / SUMS, file_sums(newest))
+    with pytest.raises(DataError, match=str(newest)):
+        load_checkpoint(newest, prepared(), new_batches())
+
+
+def test_other_folders_beside_the_checkpoints(tokenizer, tmp_path):
+    """A copy that somebody has put there is no checkpoint, and stays."""
+    stop_at(4, tmp_path, tokenizer)
+    copies = [tmp_path / "checkpoints" / name
+              for name in ("step-00000004.bak", "step-copy")]
+    for copy in copies:
+        copy.mkdir()
+    rows = train(new_model(seed=9), new_batches(), CONFIG,
+                 run=Run(tmp_path, tokenizer))
+    assert rows[-1]["step"] == CONFIG.steps
+    assert all(copy.is_dir() for copy in copies)
 
 
 # -------------------------------------------------------------------- signals

@@ -176,3 +176,22 @@ def test_no_text_on_one_side(tmp_path):
                  lambda beside: write_corpus(beside, pairs, MARK)
                  | {"left_out": {}})
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("change", [
+    {"left_out": None}, {"left_out": [1]}, {"shards": [1]},
+    {"shards": {"train": {}, "validation": [["a", "b"]]}},
+    *({"shards": {"train": {}, "validation": {name: "0" * 64}}} for name in (
+        "../data/validation-00000.safetensors", "/etc/hosts", "a/b", "."))])
+def test_a_manifest_that_is_none(folder, change):
+    """Neither a shard elsewhere nor an entry of another kind is taken."""
+    path = folder[0] / token_files.MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match="manifest.json is damaged"):
+        Split(folder[0], "validation", MARK)
+
+
+def test_a_manifest_nested_too_deeply(folder):
+    (folder[0] / token_files.MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(DataError, match="manifest.json is damaged"):
+        Split(folder[0], "validation", MARK)

@@ -580,12 +580,28 @@ def test_a_checkpoint_is_a_model(run, half, corpus, tmp_path):
 
 
 def test_a_run_of_an_older_version(run, half):
-    """It says so, and how to go on."""
+    """It says so, and how to go on; not first that its text is to be
+    prepared again, which would help nobody."""
     newest = checkpoints(half)[-1]
     (newest / "training_state.pt").write_bytes(b"as it was")
+    manifest = half / "data" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version": 3',
+                                                     '"version": 2'))
     code, said, err = run("train", "--resume", "--out", half)
     assert code == 2 and is_one_line(err) and "older version" in err
     assert f"--init-from {newest}" in err
+
+
+@pytest.mark.parametrize("change", [
+    {"training": None}, {"training": {"size": 1}}, {"model": None},
+    {"training": {"steps": "many"}}, {"source": None}, {"sessions": None}])
+def test_the_numbers_of_the_run_are_none(run, half, change):
+    path = half / "training.json"
+    content = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in content.items()
+                                if value is not None}))
+    code, said, err = run("train", "--resume", "--out", half)
+    assert code == 2 and is_one_line(err) and str(path) in err
 
 
 # --- what goes wrong ------------------------------------------------------

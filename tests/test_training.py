@@ -335,6 +335,15 @@ def test_updates():
     assert [*updates(engine, batches, CONFIG, done=6)] == []
 
 
+def test_another_config_than_the_engine_s():
+    """Half of the numbers would come from one, half from the other."""
+    engine, batches = prepared(), new_batches()
+    with pytest.raises(ValueError, match="prepared with another config"):
+        next(updates(engine, batches, replace(CONFIG, micro_batch=1)))
+    assert batches.taken == 0
+    assert next(updates(engine, batches, replace(CONFIG))).step == 1
+
+
 @pytest.mark.parametrize("asked", range(1, 9))
 def test_stopped_between_micro_batches(asked):
     """It ends after a whole update, and goes on as if nothing had been."""

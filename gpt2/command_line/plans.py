@@ -16,8 +16,8 @@ from gpt2.data import SPLITS, Batches, Tokens, prepare
 from gpt2.files.errors import CheckpointError, DataError
 from gpt2.model import GPT2
 from gpt2.pretrained import load_tokenizer, save_tokenizer
-from gpt2.resume import (checkpoints, require_same, save_checkpoint,
-                         updates_done)
+from gpt2.resume import (checkpoints, require_new_form, require_same,
+                         save_checkpoint, updates_done)
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import (Engine, TrainingConfig, accumulate, measured_peak,
                            set_dropout)
@@ -100,6 +100,8 @@ def saved_plan(run: Path, changes: dict) -> Plan:
     if not checkpoints(run) and not is_finished(run):
         raise DataError(f"{run} has no checkpoint left to go on from. Remove"
                         " it, and start again without --resume.")
+    if not is_finished(run):         # before its text is prepared again
+        require_new_form(checkpoints(run)[-1])
     return Plan(found["source"], config, GPT2(found["model"]),
                 load_tokenizer(run))
 

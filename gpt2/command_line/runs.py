@@ -17,8 +17,8 @@ from gpt2.files.whole import (read_json, remove_directory, remove_leftovers,
                               write_json, written_directory, written_whole)
 from gpt2.model import GPT2
 from gpt2.pretrained import save_pretrained, save_tokenizer
-from gpt2.resume import (checkpoints, load_newest, on_first, require_same,
-                         save_checkpoint, updates_done)
+from gpt2.resume import (checkpoints, load_newest, on_first, read_training,
+                         require_same, save_checkpoint, updates_done)
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import Engine, TrainingConfig
 
@@ -129,7 +129,9 @@ def read_run(directory: str | Path) -> dict:
     if not path.exists():
         raise DataError(f"{directory} holds no run: it has no {RUN_FILE}.")
     content = read_json(path)
-    return {**content, "training": TrainingConfig(**content["training"]),
+    if missing := {"training", "model", "source", "sessions"} - set(content):
+        raise DataError(f"{path} is damaged: it has no {min(missing)}.")
+    return {**content, "training": read_training(path, content["training"]),
             "model": config_from_dict(content["model"])}
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from gpt2.files.errors import DataError
 from gpt2.files.locks import one_at_a_time
 from gpt2.files.text import Document
-from gpt2.files.whole import (file_sum, sync, write_text, written_directory,
-                              written_whole)
+from gpt2.files.whole import (file_sum, read_object, sync, write_text,
+                              written_directory, written_whole)
 
 SPLITS = ("train", "validation")
 MANIFEST, LISTING = "manifest.json", "documents.jsonl"
@@ -236,13 +236,16 @@ def read_manifest(directory: Path) -> dict:
     """The manifest of a prepared directory; DataError if it has none."""
     path = directory / MANIFEST
     try:
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = read_object(path)
+        manifest["left_out"].items()
         for split in SPLITS:
-            dict(manifest["shards"][split])
+            for name in manifest["shards"][split].keys():
+                if Path(name).name != name:
+                    raise ValueError(f"{name!r} is outside of the folder")
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{directory} holds no prepared corpus: it has no"
                         f" {MANIFEST}. Call prepare(...) first.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path} is damaged. {AGAIN}") from None
     if manifest.get("version") != VERSION:
         raise DataError(f"{directory} was prepared by another version of"
