@@ -195,7 +195,7 @@ def restore_random(states: dict[str, Tensor], engine: Engine) -> None:
         torch.manual_seed(int(torch.randint(2 ** 48, ())) + engine.rank)
 
 # %% chapters/16_resume.ipynb#load
-def read_tensors(path: Path, state: dict, reader) -> None:
+def fill_tensors(path: Path, state: dict, reader) -> None:
     """Fill the tensors of a state, in pieces of any shape, from a
     checkpoint. Raises DataError for one that lacks them."""
     import torch.distributed.checkpoint as shards
@@ -213,7 +213,7 @@ def load(path: Path, engine: Engine) -> None:
     random = {kind: torch.empty(shapes[f"random.{kind}"][0], len(mine[kind]),
                                 dtype=torch.uint8)
               for kind in mine if f"random.{kind}" in shapes}
-    read_tensors(path, {**tensors_of(state), "random": random}, reader)
+    fill_tensors(path, {**tensors_of(state), "random": random}, reader)
     set_state_dict(engine.model, engine.optimizer,
                    model_state_dict=state["model"],
                    optim_state_dict=state["optimizer"])
@@ -225,7 +225,7 @@ def read_model(path: str | Path) -> GPT2:
     Raises DataError for a damaged one."""
     require_whole(Path(path), "Use the checkpoint before it.")
     model = GPT2(read_config(Path(path)))
-    read_tensors(Path(path), {"model": model.state_dict()},
+    fill_tensors(Path(path), {"model": model.state_dict()},
                  shard_reader(Path(path))[0])
     return model
 
@@ -379,7 +379,7 @@ __all__ = [
     "shapes_in",
     "shard_reader",
     "restore_random",
-    "read_tensors",
+    "fill_tensors",
     "load",
     "read_model",
     "checkpoints",

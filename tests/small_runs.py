@@ -51,7 +51,7 @@ def prepared(config=CONFIG, model=None, kind=Engine):
 
 def train(model, batches, config, engine=None, run=None):
     """The command's loop."""
-    return loop.train(model, batches, config, engine or Engine(), run)
+    return loop.train_run(model, batches, config, engine or Engine(), run)
 
 
 def losses(config=CONFIG, model=None, engine=None, stop=lambda: False):

@@ -34,7 +34,7 @@ def run(engine, dtype="float32", directory=None, **changes):
     """Train; what came of it, as numbers that JSON keeps exactly."""
     import torch
 
-    from gpt2.command_line.loop import train
+    from gpt2.command_line.loop import train_run
     from gpt2.command_line.runs import Run
     from gpt2.data import Batches
     from gpt2.training import updates
@@ -45,8 +45,8 @@ def run(engine, dtype="float32", directory=None, **changes):
                       world=engine.world)
     config = settings(**changes)
     if directory:
-        rows = train(model, batches, config, engine,
-                     Run(directory, byte_tokenizer(), Text(2, 300)))
+        rows = train_run(model, batches, config, engine,
+                         Run(directory, byte_tokenizer(), Text(2, 300)))
     else:
         engine.prepare(model, config)
         rows = [update._asdict() for update in updates(

@@ -160,6 +160,19 @@ def run(code: str) -> str:
                           capture_output=True, text=True).stdout
 
 
+def test_no_name_is_defined_twice():
+    """But for the commands, which are called as what they do."""
+    places = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (
+                    not node.name.startswith("_")):
+                places.setdefault(node.name, set()).add(path.stem)
+    twice = {name for name, where in places.items() if len(where) > 1}
+    assert twice == {"sample", "evaluate"}
+    assert all(name in places[name] for name in twice)
+
+
 def test_importing_gpt2_is_light():
     """On top of torch: gpt2, regex and the standard library, nothing else."""
     code = """

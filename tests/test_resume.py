@@ -53,7 +53,7 @@ def run(directory, slow):
     resume.save_config = saving(resume.save_config, slow)
     torch.manual_seed(0)
     try:
-        loop.train(
+        loop.train_run(
             GPT2(GPT2Config(**TINY)), Batches(Text(), 6, 32), config,
             Slow(), runs.Run(directory, TOKENIZER, SlowText(2, 500)))
     except runs.Interrupted as error:

@@ -13,7 +13,7 @@ from small_runs import (CONFIG, MODEL, Text, losses, new_batches, new_model,
 
 from gpt2 import resume
 from gpt2.command_line import plans, runs
-from gpt2.command_line.progress import report
+from gpt2.command_line.progress import report_evaluation
 from gpt2.command_line.runs import (Interrupted, Log, Run, read_rows,
                                     read_run, start_run)
 from gpt2.config import PRESETS
@@ -256,16 +256,18 @@ def test_report():
     """Of what came after the evaluation before; time left, and speed."""
     engine, said = Engine(), []
     engine.config = TrainingConfig(steps=1000, batch_size=10, length=100)
-    report(rows_for_a_report(), engine, Run("x", None, report=said.append))
+    report_evaluation(rows_for_a_report(), engine,
+                      Run("x", None, report=said.append))
     assert said == ["update 400 of 1,000: loss 3.500, held out 2.500, 1.250"
                     " bits per byte; 80 tokens/s, 2:05:00 left"]
-    report(rows_for_a_report(), engine, Run("x", None))
+    report_evaluation(rows_for_a_report(), engine, Run("x", None))
     engine.rank = 1
-    report(rows_for_a_report(), engine, Run("x", None, report=said.append))
+    report_evaluation(rows_for_a_report(), engine,
+                      Run("x", None, report=said.append))
     empty = Log(None)                        # its updates are not in the log
     empty.add(step=400, validation_loss=1.0, validation_bits_per_byte=1.0)
     engine.rank = 0
-    report(empty, engine, Run("x", None, report=said.append))
+    report_evaluation(empty, engine, Run("x", None, report=said.append))
     assert len(said) == 1
 
 

@@ -278,7 +278,7 @@ def test_resume(first, second, tokenizer, tmp_path):
     config = replace(NUMBERS, dropout=0.1)
 
     def run(engine, directory):
-        return loop.train(tiny(), Batches(Text(), 6, 32), config, engine,
+        return loop.train_run(tiny(), Batches(Text(), 6, 32), config, engine,
                           Run(directory, tokenizer))
 
     whole = [row["loss"] for row in run(second(), tmp_path / "whole")]

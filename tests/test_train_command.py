@@ -219,7 +219,7 @@ def test_presets(run, corpus, tmp_path, monkeypatch, preset):
         seen.append((model, config))
         raise Enough
 
-    monkeypatch.setattr(train, "train_model", no_training)
+    monkeypatch.setattr(train, "train_run", no_training)
     monkeypatch.setitem(PRESETS, preset, {**TINY, "n_inner": 48})
     with pytest.raises(Enough):
         run("train", "--preset", preset, "--data", corpus, "--workers", 1,
@@ -249,7 +249,7 @@ def test_schedule(run, corpus, tmp_path, monkeypatch, steps, more, warmup,
     asked = []
     monkeypatch.setattr(plans, "steps_in", lambda minutes, *rest: (
         asked.append(minutes) or steps))
-    monkeypatch.setattr(train, "train_model", lambda *rest: None)
+    monkeypatch.setattr(train, "train_run", lambda *rest: None)
     given = ["--minutes", 7.5] if how == "minutes" else ["--max-steps", steps]
     assert run("train", "--data", corpus, "--out", tmp_path / "run", *SMALL,
                *given, *more)[0] == 0
@@ -393,7 +393,7 @@ def test_the_device_is_part_of_the_command(run, corpus, tmp_path,
                                            monkeypatch):
     def stopped(*rest):
         raise Interrupted([signal.SIGTERM], rest[-1].again, 12)
-    monkeypatch.setattr(train, "train_model", stopped)
+    monkeypatch.setattr(train, "train_run", stopped)
     out = tmp_path / "x  y"
     code, said, err = begin(run, corpus, out, "--device", "cpu")
     assert code == 143

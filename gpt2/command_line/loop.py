@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpt2.command_line.plots import plot_losses
-from gpt2.command_line.progress import progress, report, tell
+from gpt2.command_line.progress import progress, report_evaluation, tell
 from gpt2.command_line.runs import Interrupted, Log, Run, begin, save_run
 from gpt2.data import Batches
 from gpt2.generation import NotFinite
@@ -13,7 +13,7 @@ from gpt2.resume import catching_signals
 from gpt2.training import Engine, TrainingConfig, never, sample, updates
 
 
-def train(model: GPT2, batches: Batches, config: TrainingConfig,
+def train_run(model: GPT2, batches: Batches, config: TrainingConfig,
           engine: Engine, run: Run) -> list[dict]:
     """Train the model in place; return the rows of the log.
 
@@ -76,7 +76,7 @@ class Around:
                             " the learning rate.")
         self.log.add(step=step, **{f"validation_{key}": value
                                    for key, value in found.items()})
-        report(self.log, self.engine, self.run)
+        report_evaluation(self.log, self.engine, self.run)
 
     def sample(self, step: int, stop: Callable[[], bool] = never) -> None:
         """Log a text that the model writes."""

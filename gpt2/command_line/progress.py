@@ -33,7 +33,7 @@ def tell(update: Update, bar: tqdm, engine: Engine, run: Run) -> dict:
     return row
 
 
-def report(log: Log, engine: Engine, run: Run) -> None:
+def report_evaluation(log: Log, engine: Engine, run: Run) -> None:
     """Tell run.report of the evaluation that the log ends with, and of the
     updates since the one before: mean loss, speed, time that is left."""
     *rows, found = log.rows

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import typer
 
-from gpt2.command_line.loop import train as train_model
-
+from gpt2.command_line.loop import train_run
 from gpt2.command_line.options import (DATA, PROGRAM, Device, Workers, cores,
                                        examples, flag, given_options, located,
                                        named, option, own_model, real,
@@ -245,7 +244,7 @@ def trained(order: Order, plan: Plan, engine: FastEngine) -> Iterator[str]:
            f" {len(run.validation):,} held out{copied(run.validation)};"
            f" {plan.config.steps:,} updates"
            f" of {plan.config.batch_size} x {plan.config.length} tokens\n")
-    train_model(plan.model, batches, plan.config, engine, run)
+    train_run(plan.model, batches, plan.config, engine, run)
     model = engine.whole_model()
     if engine.rank == 0:
         save_model(order.out, model, plan.tokenizer)
