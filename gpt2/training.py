@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gpt2.checks import evaluating
 from gpt2.data import (Batches, DataError, Tokens, perplexity, token_sizes,
                        window_starts)
+from gpt2.embeddings import whole_number
 from gpt2.generation import NotFinite, generate
 from gpt2.model import GPT2, next_token_loss
 from gpt2.tokenizer import Tokenizer
@@ -410,7 +411,7 @@ def updates(engine: Engine, batches: Batches, config: TrainingConfig,
     """
     if config != engine.config:
         raise ValueError("the engine was prepared with another config.")
-    for step in range(done, config.steps):
+    for step in range(whole_number("done", done, 0), config.steps):
         update = one_update(step, engine, batches, config, stop)
         if update is None:
             return

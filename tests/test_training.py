@@ -335,6 +335,11 @@ def test_updates():
     assert [*updates(engine, batches, CONFIG, done=6)] == []
 
 
+def test_less_than_no_update_done():
+    with pytest.raises(ValueError, match="done is -1; it must be a whole"):
+        next(updates(prepared(), new_batches(), CONFIG, done=-1))
+
+
 def test_another_config_than_the_engine_s():
     """Half of the numbers would come from one, half from the other."""
     engine, batches = prepared(), new_batches()
