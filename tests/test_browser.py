@@ -232,13 +232,18 @@ def test_launch_buttons(pages):
         assert "thebe" not in text.lower(), name
 
 
+def search_for(page, site, word):
+    """The addresses that the search of the book finds."""
+    page.goto(f"{site}search.html?q={word}")
+    page.wait_for_selector("#search-results li a")
+    return page.eval_on_selector_all("#search-results li a",
+                                     "all => all.map(a => a.href)")
+
+
 def test_search(site, open_page):
     page, faults = open_page()
-    page.goto(site + "search.html?q=softmax")
-    page.wait_for_selector("#search-results li a")
-    hits = page.eval_on_selector_all("#search-results li a",
-                                     "all => all.map(a => a.href)")
-    assert any("/chapters/05_attention.html" in hit for hit in hits), hits
+    hits = search_for(page, site, "softmax")
+    assert any(chapter_page("attention") in hit for hit in hits), hits
     page.goto(site + "search.html?q=xyzzyplugh")
     page.wait_for_function("document.querySelector('#search-results')"
                            ".innerText.includes('did not match')")
@@ -373,10 +378,7 @@ def test_paper_shows_what_it_cannot_unfold(site, open_page):
 def test_folded_code_is_found(site, open_page):
     """`functools` stands in the folded imports of this chapter alone."""
     page, faults = open_page()
-    page.goto(site + "search.html?q=functools")
-    page.wait_for_selector("#search-results li a")
-    hits = page.eval_on_selector_all("#search-results li a",
-                                     "all => all.map(a => a.href)")
+    hits = search_for(page, site, "functools")
     assert any(chapter_page("feed_forward") in hit for hit in hits), hits
     assert not faults
 
